@@ -1,0 +1,1 @@
+"""Accept jobs over HTTP and report on them; never imports torch."""

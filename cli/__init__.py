@@ -1,0 +1,1 @@
+"""The `imagefleet` command: one verb per file."""

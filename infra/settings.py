@@ -1,0 +1,62 @@
+"""Read the environment once, at the edge of a process, into a frozen value."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Hold every setting of every process; each comes from `IMAGEFLEET_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="IMAGEFLEET_", frozen=True, extra="ignore")
+
+    #: Everything a single machine keeps: databases, pictures, keys, logs.
+    home: Path = Path(".imagefleet")
+    #: A real server instead of the embedded one: `postgresql://user:password@host:port/name`.
+    database_url: str | None = None
+    #: A real server instead of the embedded one: `redis://:password@host:port/0`.
+    redis_url: str | None = None
+    #: Where pictures go: `file:///path`, `s3://bucket/prefix`, `memory:///`; the home folder's `storage` when unset.
+    storage_url: str | None = None
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8420, ge=0, le=65535)
+    #: Where clients find the API; by default built from host and port.
+    url: str | None = None
+    #: The key the command line sends; by default read from the home folder's `api-key`.
+    api_key: str | None = None
+
+    #: Folders scanned for models, separated by the system's path separator in the environment.
+    models: str = ""
+
+    #: `cpu`, `cuda:0`, `mps`; `auto` takes every GPU, or the CPU where there is none.
+    device: str = "auto"
+    #: Extra tags a worker serves, separated by commas.
+    tags: str = ""
+    engine: Literal["local", "fake"] = "local"
+    #: How many workers `up` starts on a machine without a GPU.
+    cpu_workers: int = Field(default=1, ge=1, le=64)
+
+    #: A running job is lost when its worker has not renewed it for so long (database clock).
+    lease_seconds: float = Field(default=10.0, gt=0)
+    #: How often a worker renews leases and hears of cancels; well below a third of the lease.
+    heartbeat_seconds: float = Field(default=1.0, gt=0)
+    load_limit_seconds: float = Field(default=900.0, gt=0)
+    encode_limit_seconds: float = Field(default=120.0, gt=0)
+    step_limit_seconds: float = Field(default=120.0, gt=0)
+    decode_limit_seconds: float = Field(default=120.0, gt=0)
+    store_limit_seconds: float = Field(default=120.0, gt=0)
+    #: On SIGTERM a worker finishes what ends within this time and hands the rest back.
+    drain_seconds: float = Field(default=20.0, ge=0)
+
+    keeper_seconds: float = Field(default=2.0, gt=0)
+    retention_days: float = Field(default=30.0, gt=0)
+
+    max_body_bytes: int = Field(default=32 * 1024 * 1024, gt=0)
+    max_pixels: int = Field(default=16 * 1024 * 1024, gt=0)
+    max_queued_per_owner: int = Field(default=100_000, gt=0)
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"

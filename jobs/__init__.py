@@ -1,0 +1,1 @@
+"""What a job is: contract, states, tables, claims, events, routing."""

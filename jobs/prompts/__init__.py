@@ -1,0 +1,1 @@
+"""The prompt grammar and the infotext written into pictures; pure."""

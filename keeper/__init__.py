@@ -1,0 +1,1 @@
+"""The caretaker of the fleet: one leader that mends what was lost."""

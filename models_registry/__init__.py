@@ -1,0 +1,1 @@
+"""Which models exist, where their bytes are, what they need."""

@@ -1,0 +1,1 @@
+"""Turn parameters into pictures: a library usable alone, knowing no queue, database or HTTP."""

@@ -1,0 +1,1 @@
+"""Run any diffusers pipeline as a stream of steps."""

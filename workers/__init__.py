@@ -1,0 +1,1 @@
+"""Own one device: the agent claims and stores, its engine process draws."""
