@@ -64,8 +64,12 @@ class Request(Strict):
     height: int | None = Field(default=None, ge=8, le=MAX_SIDE)
     steps: int | None = Field(default=None, ge=1, le=200)
     guidance_scale: float | None = Field(default=None, ge=0, le=100)
-    scheduler: Name | None = Field(default=None, description="A1111 or diffusers name: `DPM++ 2M Karras`, `Euler a`, `DDIMScheduler`.")
-    schedule_type: Name | None = Field(default=None, description="`karras`, `exponential`, `beta`, …; a suffix of `scheduler` says the same.")
+    scheduler: Name | None = Field(
+        default=None, description="A1111 or diffusers name: `DPM++ 2M Karras`, `Euler a`, `DDIMScheduler`."
+    )
+    schedule_type: Name | None = Field(
+        default=None, description="`karras`, `exponential`, `beta`, …; a suffix of `scheduler` says the same."
+    )
     seed: int = Field(default=-1, ge=-1, le=MAX_SEED, description="-1 draws one and reports it; image i uses seed + i.")
     num_images: int = Field(default=1, ge=1, le=64)
     preview_every: int | None = Field(default=None, ge=0, le=200, description="Steps between previews; 0 sends none.")
@@ -73,7 +77,9 @@ class Request(Strict):
     hardware: Name | None = Field(default=None, description="A hardware class (`cpu`, `gpu-24g`) or a worker's tag.")
     priority: int = Field(default=5, ge=0, le=9, description="0 first, 9 last.")
     deadline_s: float | None = Field(default=None, gt=0, le=31_536_000, description="Fail if not started by then.")
-    labels: dict[Annotated[Text, StringConstraints(min_length=1, max_length=100)], Label] = Field(default_factory=dict, max_length=50)
+    labels: dict[Annotated[Text, StringConstraints(min_length=1, max_length=100)], Label] = Field(
+        default_factory=dict, max_length=50
+    )
 
 
 class Txt2ImgRequest(Request):
@@ -111,8 +117,12 @@ def parse_request(data: object) -> JobRequest:
     task = data.get("task", "txt2img") if isinstance(data, dict) else "txt2img"
     known = REQUESTS.get(task) if isinstance(task, str) else None
     if known is None:
-        problem = PydanticCustomError("task_unknown", "Task must be one of {tasks}", {"tasks": ", ".join(sorted(REQUESTS))})
-        raise ValidationError.from_exception_data("JobRequest", [InitErrorDetails(type=problem, loc=("task",), input=task)])
+        problem = PydanticCustomError(
+            "task_unknown", "Task must be one of {tasks}", {"tasks": ", ".join(sorted(REQUESTS))}
+        )
+        raise ValidationError.from_exception_data(
+            "JobRequest", [InitErrorDetails(type=problem, loc=("task",), input=task)]
+        )
     return known.model_validate(data)
 
 

@@ -1,0 +1,89 @@
+"""What an owner may do with a job: cancel it, delete it."""
+
+from typing import Any, Final
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+
+from jobs.changes import PRESENT_COLUMNS, Change, present
+from jobs.errors import RequestRefused
+from jobs.states import TERMINAL, State
+
+#: Postgres channel on which agents hear of cancels: unlike a Redis message it cannot be lost while the database stands.
+CANCEL_CHANNEL: Final = "imagefleet_cancel"
+
+
+class JobActive(RequestRefused):
+    """The job still waits or runs, so it cannot be deleted."""
+
+    code = "job_active"
+    status = 409
+
+
+# A queued job ends at once, under an epoch of its own; a running one ends when its worker has really stopped.
+_CANCEL: Final = f"""
+with cancelled as (
+    update jobs set state = 'cancelled', epoch = epoch + 1, state_seq = 1, finished_at = clock_timestamp(),
+        cancel_requested_at = clock_timestamp()
+    where id = %(job)s and (%(owner)s::text is null or owner = %(owner)s) and state = 'queued' returning {PRESENT_COLUMNS}, true as changed
+), asked as (
+    update jobs set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
+    where id = %(job)s and (%(owner)s::text is null or owner = %(owner)s) and state = 'running'
+    returning {PRESENT_COLUMNS}, false as changed, pg_notify('{CANCEL_CHANNEL}', id::text)
+)
+select cancelled.*, null as notified from cancelled union all select asked.* from asked
+"""
+
+_STATE: Final = "select state from jobs where id = %(job)s and (%(owner)s::text is null or owner = %(owner)s)"
+
+_DELETE: Final = """
+with gone as (
+    delete from jobs where id = %(job)s and (%(owner)s::text is null or owner = %(owner)s)
+        and state in ('succeeded', 'failed', 'cancelled') returning id
+), swept as (
+    insert into garbage (key) select images.key from images join gone on gone.id = images.job on conflict do nothing
+)
+select id from gone
+"""
+
+
+async def cancel(
+    connection: "psycopg.AsyncConnection[Any]", owner: str | None, job: UUID
+) -> tuple[State, Change | None] | None:
+    """Cancel a job and return its state now, with the change when it ended at once; None when there is no such job."""
+    values = {"job": job, "owner": owner}
+    while True:
+        async with connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(_CANCEL, values)
+            row = await cursor.fetchone()
+            if row is not None:
+                return State(row["state"]), present(row) if row["changed"] else None
+            await cursor.execute(_STATE, values)
+            found = await cursor.fetchone()
+        if found is None:
+            return None
+        if State(found["state"]) in TERMINAL:
+            return State(found["state"]), None
+        # It moved between the two statements (a claim won the race): ask again.
+
+
+def cancel_now(connection: "psycopg.Connection[Any]", job: UUID) -> Change | None:
+    """Cancel a job on an operator's word; return the change when it ended at once."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(_CANCEL, {"job": job, "owner": None}).fetchone()
+    return present(row) if row is not None and row["changed"] else None
+
+
+async def delete(connection: "psycopg.AsyncConnection[Any]", owner: str | None, job: UUID) -> bool:
+    """Delete a job that has ended, with its pictures; return whether there was one, raise `JobActive` while it waits or runs."""
+    values = {"job": job, "owner": owner}
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_DELETE, values)
+        if await cursor.fetchone() is not None:
+            return True
+        await cursor.execute(_STATE, values)
+        found = await cursor.fetchone()
+    if found is None:
+        return False
+    raise JobActive(f"The job is {found['state']}: cancel it first.")

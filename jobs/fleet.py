@@ -1,0 +1,65 @@
+"""The workers as everyone sees them; pure."""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+WorkerState = Literal["idle", "busy", "draining", "offline"]
+
+
+class WorkerFacts(BaseModel):
+    """What a worker says of itself when it starts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    run: UUID
+    host: str
+    pid: int
+    device: str
+    device_name: str
+    hardware: str
+    serves: tuple[str, ...]
+    tags: tuple[str, ...]
+    tasks: tuple[str, ...]
+    queues: tuple[str, ...]
+    #: Bytes it offers to a job, at half precision: a CPU worker, drawing at full precision, offers half its memory.
+    memory_bytes: int
+    engine: str
+    version: str
+
+
+class WorkerView(WorkerFacts):
+    """A worker and how it does."""
+
+    state: WorkerState
+    online: bool
+    warm: tuple[str, ...]
+    loads: int
+    current: tuple[UUID, ...]
+    started_at: datetime
+    seen_at: datetime
+
+
+class Fleet(BaseModel):
+    """Every worker known, online or away."""
+
+    model_config = ConfigDict(frozen=True)
+
+    workers: tuple[WorkerView, ...] = ()
+
+    def online(self) -> tuple[WorkerView, ...]:
+        """Return the workers that have been heard of lately."""
+        return tuple(worker for worker in self.workers if worker.online)
+
+    def known_tags(self) -> frozenset[str]:
+        """Return every tag an operator gave any worker."""
+        return frozenset(tag for worker in self.workers for tag in worker.tags)
+
+    def serving(self, queue: str) -> int:
+        """Return how many online workers take jobs from a queue."""
+        return sum(
+            1 for worker in self.workers if worker.online and worker.state != "draining" and queue in worker.queues
+        )

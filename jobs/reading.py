@@ -1,0 +1,200 @@
+"""What readers may know of jobs; a foreign job and an unknown one look alike."""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+from pydantic import BaseModel
+
+from jobs.changes import PRESENT_COLUMNS, Change, present
+from jobs.contract import Image, JobError, JobView, Progress, parse_parameters
+from jobs.errors import RequestRefused
+from jobs.roster import ONLINE
+from jobs.states import State
+
+#: A position beyond this is not counted out.
+FAR_AWAY: Final = 1000
+
+
+class CursorInvalid(RequestRefused):
+    """The cursor is not one this list gave out."""
+
+    code = "cursor_invalid"
+
+
+class QueueView(BaseModel):
+    """One queue: what waits, what runs, who serves it."""
+
+    name: str
+    queued: int
+    running: int
+    oldest_wait_s: float | None
+    workers: int
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """Where a picture's bytes are and what they must be."""
+
+    key: str
+    sha256: str
+    mime: str
+    bytes: int
+
+
+_IMAGES: Final = """(select coalesce(jsonb_agg(jsonb_build_object('index', images.index, 'seed', images.seed, 'width', images.width, 'height',
+    images.height, 'mime', images.mime, 'bytes', images.bytes, 'sha256', images.sha256) order by images.index), '[]') from images
+    where images.job = jobs.id) as images"""
+
+_AHEAD: Final = f"""case when state = 'queued' then (select count(*) from (select from jobs ahead where ahead.queue = jobs.queue
+    and ahead.state = 'queued' and (ahead.priority, ahead.fair_order, ahead.id) < (jobs.priority, jobs.fair_order, jobs.id)
+    limit {FAR_AWAY}) counted) end as ahead"""
+
+_WAITING: Final = f"""case when state = 'queued' then (select jsonb_build_object(
+    'serving', count(*), 'online', count(*) filter (where {ONLINE} and workers.state <> 'draining'),
+    'fitting', count(*) filter (where {ONLINE} and workers.state <> 'draining' and memory_bytes >= jobs.needs_memory))
+    from workers where jobs.queue = any (workers.queues)) end as serving"""
+
+_MINE: Final = "(%(owner)s::text is null or jobs.owner = %(owner)s)"
+
+_READ: Final = f"""select jobs.*, now() as read_at, {_IMAGES}, {_AHEAD}, {_WAITING} from jobs where jobs.id = %(job)s and {_MINE}"""
+
+_LIST: Final = f"""select jobs.*, now() as read_at, {_IMAGES}, null as ahead, {_WAITING} from jobs
+where {_MINE} and (%(state)s::text is null or state = %(state)s) and (%(before)s::uuid is null or id < %(before)s)
+order by id desc limit %(limit)s"""
+
+_IMAGE: Final = f"""select images.key, images.sha256, images.mime, images.bytes from images join jobs on jobs.id = images.job
+where jobs.id = %(job)s and images.index = %(index)s and jobs.state = 'succeeded' and {_MINE}"""
+
+_PRESENT: Final = f"select {PRESENT_COLUMNS} from jobs where jobs.id = any (%(jobs)s) and {_MINE}"
+
+_QUEUES: Final = f"""
+with waiting as (
+    select queue, count(*) filter (where state = 'queued') as queued, count(*) filter (where state = 'running') as running,
+        extract(epoch from now() - min(created_at) filter (where state = 'queued'))::float as oldest
+    from jobs where state in ('queued', 'running') group by queue
+), served as (
+    select queue, count(*) filter (where {ONLINE} and state <> 'draining') as workers
+    from workers cross join unnest(workers.queues) queue group by queue
+)
+select queue as name, coalesce(queued, 0) as queued, coalesce(running, 0) as running, oldest as oldest_wait_s, coalesce(workers, 0) as workers
+from waiting full join served using (queue) order by queue
+"""
+
+
+def image_url(job: UUID, index: int) -> str:
+    """Return the path of a picture on the API."""
+    return f"/v1/jobs/{job}/images/{index}"
+
+
+def _waiting_for(row: Mapping[str, Any]) -> str | None:
+    if row["state"] != State.QUEUED:
+        return None
+    serving = row["serving"]
+    if row["available_at"] > row["read_at"]:
+        return "a short rest before the next attempt"
+    if serving["serving"] == 0:
+        return f"a worker that serves {row['queue']}: none has registered yet"
+    if serving["online"] == 0:
+        return f"a worker that serves {row['queue']}: those that do are away"
+    if serving["fitting"] == 0:
+        return f"a worker of {row['queue']} with enough memory for it"
+    if row["ahead"]:
+        return "its turn: others are ahead"
+    return "a free worker"
+
+
+def view(row: Mapping[str, Any]) -> JobView:
+    """Build the view of a job from its row."""
+    error = None
+    if row["state"] == State.FAILED:
+        error = JobError(code=row["error_code"], message=row["error_message"], retryable=row["error_retryable"])
+    return JobView(
+        id=row["id"],
+        state=State(row["state"]),
+        task=row["task"],
+        model=row["request"]["model"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        queue=row["queue"],
+        position=None if row["ahead"] is None else row["ahead"] + 1,
+        waiting_for=_waiting_for(row),
+        cancel_requested=row["cancel_requested_at"] is not None,
+        progress=Progress(step=row["step"], steps=row["steps"], fraction=round(row["step"] / max(1, row["steps"]), 4)),
+        images=[Image(url=image_url(row["id"], image["index"]), **image) for image in row["images"]],
+        error=error,
+        attempts=row["attempts"],
+        losses=row["losses"],
+        worker=row["worker"] if row["state"] != State.QUEUED else None,
+        seconds=row["seconds"],
+        request=parse_parameters(row["request"]),
+    )
+
+
+async def _rows(
+    connection: "psycopg.AsyncConnection[Any]", statement: str, values: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(statement, values)
+        return await cursor.fetchall()
+
+
+async def read_job(connection: "psycopg.AsyncConnection[Any]", owner: str | None, job: UUID) -> JobView | None:
+    """Return a job of this owner (None: of anyone), or None."""
+    rows = await _rows(connection, _READ, {"job": job, "owner": owner})
+    return view(rows[0]) if rows else None
+
+
+async def list_jobs(
+    connection: "psycopg.AsyncConnection[Any]",
+    owner: str | None,
+    *,
+    state: State | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> tuple[list[JobView], str | None]:
+    """Return a page of jobs, newest first, and the cursor of the next page; raise `CursorInvalid`."""
+    before = None if cursor is None else _decode_cursor(cursor)
+    rows = await _rows(connection, _LIST, {"owner": owner, "state": state, "before": before, "limit": limit + 1})
+    following = _encode_cursor(rows[limit - 1]["id"]) if len(rows) > limit else None
+    return [view(row) for row in rows[:limit]], following
+
+
+def _encode_cursor(last: UUID) -> str:
+    return base64.urlsafe_b64encode(last.bytes).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: str) -> UUID:
+    try:
+        return UUID(bytes=base64.b64decode(cursor.encode("ascii") + b"==", altchars=b"-_", validate=True))
+    except (ValueError, UnicodeEncodeError, binascii.Error):
+        raise CursorInvalid("The cursor is not one this list gave out.", field="cursor") from None
+
+
+async def read_image(
+    connection: "psycopg.AsyncConnection[Any]", owner: str | None, job: UUID, index: int
+) -> StoredImage | None:
+    """Return where a picture of a succeeded job lies, or None."""
+    if not 0 <= index < 2**15:
+        return None
+    rows = await _rows(connection, _IMAGE, {"job": job, "owner": owner, "index": index})
+    return StoredImage(**rows[0]) if rows else None
+
+
+async def present_changes(
+    connection: "psycopg.AsyncConnection[Any]", owner: str | None, jobs: Sequence[UUID]
+) -> dict[UUID, Change]:
+    """Return the present state of each job, as the event that announced it; unknown jobs are missing."""
+    rows = await _rows(connection, _PRESENT, {"jobs": list(jobs), "owner": owner})
+    return {row["id"]: present(row) for row in rows}
+
+
+async def queues(connection: "psycopg.AsyncConnection[Any]") -> list[QueueView]:
+    """Return every queue in which something waits or runs, or which a worker serves."""
+    return [QueueView(**row) for row in await _rows(connection, _QUEUES, {})]

@@ -1,0 +1,127 @@
+"""What the keeper mends: jobs whose worker has died, jobs past their deadline, queues nobody was woken for, rows kept long enough."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import psycopg
+from psycopg.rows import dict_row
+
+from jobs.changes import PRESENT_COLUMNS, Change, present
+from jobs.errors import TooLargeForFleet
+from jobs.fleet import Fleet
+from jobs.routing import route
+from jobs.store import lose_statement
+
+#: Rows one statement touches at most, so that no lock is held for long.
+BATCH: Final = 1000
+
+_EXPIRED: Final = lose_statement("jobs.lease_until < clock_timestamp()")
+
+_OVERDUE: Final = f"""
+update jobs set state = 'failed', epoch = epoch + 1, state_seq = 1, finished_at = clock_timestamp(), error_code = 'deadline_passed',
+    error_message = 'The deadline passed while the job waited.', error_retryable = false
+where id in (select id from jobs where state = 'queued' and deadline_at <= now() order by deadline_at limit {BATCH} for update skip locked)
+returning {PRESENT_COLUMNS}
+"""
+
+_WAITING: Final = """
+select queue from unnest(%(queues)s::text[]) queue
+where exists (select from jobs where jobs.queue = queue.queue and state = 'queued' and available_at <= now())
+"""
+
+_RETIRE: Final = f"""
+with gone as (
+    delete from jobs where id in (
+        select id from jobs where finished_at < now() - make_interval(days => 1) * %(days)s order by finished_at limit {BATCH})
+    returning id
+), swept as (
+    insert into garbage (key) select images.key from images join gone on gone.id = images.job on conflict do nothing
+)
+select count(*) from gone
+"""
+
+_FORGET_KEYS: Final = f"""
+update jobs set idempotency_key = null where id in (select id from jobs where idempotency_key is not null
+    and created_at < now() - interval '24 hours' limit {BATCH})
+"""
+
+_FORGET_WORKERS: Final = "delete from workers where seen_at < now() - interval '7 days'"
+
+_GARBAGE: Final = f"select key from garbage order by since limit {BATCH}"
+_SWEPT: Final = "delete from garbage where key = any (%(keys)s)"
+
+_ROUTES: Final = """
+select task, hardware, needs_hardware, needs_memory, count(*) as waiting from jobs where state = 'queued' and needs_hardware is null
+group by task, hardware, needs_hardware, needs_memory
+"""
+
+_REROUTE: Final = f"""
+update jobs set hardware = %(to)s where id in (
+    select id from jobs where queue = %(queue)s and state = 'queued' and needs_hardware is null and needs_memory = %(memory)s
+    order by priority, fair_order, id limit {BATCH} for update skip locked)
+"""
+
+
+def _changes(connection: "psycopg.Connection[Any]", statement: str, values: dict[str, Any]) -> list[Change]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return [present(row) for row in cursor.execute(statement, values).fetchall()]
+
+
+def expire_leases(connection: "psycopg.Connection[Any]") -> list[Change]:
+    """Take running jobs from workers whose lease has ended."""
+    return _changes(connection, _EXPIRED, {"reason": "lease_expired"})
+
+
+def expire_deadlines(connection: "psycopg.Connection[Any]") -> list[Change]:
+    """Fail waiting jobs whose deadline has passed."""
+    return _changes(connection, _OVERDUE, {})
+
+
+def waiting_queues(connection: "psycopg.Connection[Any]", queues: Sequence[str]) -> list[str]:
+    """Return those of `queues` in which a job could start now."""
+    with connection.cursor() as cursor:
+        return [row[0] for row in cursor.execute(_WAITING, {"queues": list(queues)}).fetchall()]
+
+
+def retire(connection: "psycopg.Connection[Any]", days: float) -> int:
+    """Delete a batch of jobs that ended more than `days` ago, leaving their pictures to `garbage`; return how many."""
+    with connection.cursor() as cursor:
+        row = cursor.execute(_RETIRE, {"days": days}).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def forget(connection: "psycopg.Connection[Any]") -> None:
+    """Release idempotency keys after a day and workers after a week of silence."""
+    connection.execute(_FORGET_KEYS)
+    connection.execute(_FORGET_WORKERS)
+
+
+def garbage_keys(connection: "psycopg.Connection[Any]") -> list[str]:
+    """Return a batch of storage keys no row refers to."""
+    with connection.cursor() as cursor:
+        return [row[0] for row in cursor.execute(_GARBAGE).fetchall()]
+
+
+def garbage_removed(connection: "psycopg.Connection[Any]", keys: Sequence[str]) -> None:
+    """Record that these objects are gone."""
+    connection.execute(_SWEPT, {"keys": list(keys)})
+
+
+def reroute(connection: "psycopg.Connection[Any]", fleet: Fleet) -> list[str]:
+    """Move waiting jobs to where the present fleet would send them; return the queues that gained some.
+
+    Jobs that asked for a class or a tag stay where they asked to be.
+    """
+    gained: set[str] = set()
+    with connection.cursor(row_factory=dict_row) as cursor:
+        for group in cursor.execute(_ROUTES).fetchall():
+            try:
+                better = route(group["task"], group["needs_memory"], None, fleet)
+            except TooLargeForFleet:
+                continue  # it waits and says so: a larger worker may come
+            if better == group["hardware"]:
+                continue
+            queue = f"{group['task']}.{group['hardware']}"
+            cursor.execute(_REROUTE, {"to": better, "queue": queue, "memory": group["needs_memory"]})
+            gained.add(f"{group['task']}.{better}")
+    return sorted(gained)

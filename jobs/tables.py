@@ -1,0 +1,170 @@
+"""The tables of jobs, pictures, fair shares and workers.
+
+Statements on the hot path are plain SQL beside the functions that run them; this file is what migrations are compared with.
+"""
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    Numeric,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from infra.database import metadata
+from jobs.states import State
+
+_NOW = text("now()")
+_STATES = ", ".join(f"'{state}'" for state in State)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("task", Text, nullable=False),
+    #: Where it waits now; the keeper changes it when workers come or go.
+    Column("hardware", Text, nullable=False),
+    Column("queue", Text, Computed("task || '.' || hardware", persisted=True), nullable=False),
+    #: What the request asked for: a class, a tag, or nothing.
+    Column("needs_hardware", Text),
+    #: Bytes at half precision: weights plus activations.
+    Column("needs_memory", BigInteger, nullable=False),
+    Column("model_key", Text, nullable=False),
+    Column("lora_key", Text, nullable=False, server_default=""),
+    Column("batch_key", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("fair_order", BigInteger, nullable=False),
+    Column("cost", BigInteger, nullable=False),
+    Column("state", Text, nullable=False, server_default=State.QUEUED),
+    Column("epoch", Integer, nullable=False, server_default="0"),
+    #: `seq` of the event that announced the present state.
+    Column("state_seq", Integer, nullable=False, server_default="1"),
+    Column("attempts", SmallInteger, nullable=False, server_default="0"),
+    Column("losses", SmallInteger, nullable=False, server_default="0"),
+    Column("lost_on", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("requeue_reason", Text),
+    Column("worker", Text),
+    #: One life of a worker process: a restarted worker of the same name has another.
+    Column("worker_run", Uuid),
+    Column("lease_until", DateTime(timezone=True)),
+    Column("step", Integer, nullable=False, server_default="0"),
+    Column("steps", Integer, nullable=False),
+    Column("available_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("deadline_at", DateTime(timezone=True)),
+    Column("cancel_requested_at", DateTime(timezone=True)),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("started_at", DateTime(timezone=True)),
+    Column("finished_at", DateTime(timezone=True)),
+    Column("seconds", Double),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("error_retryable", Boolean),
+    Column("idempotency_key", Text),
+    Column("request_hash", Text),
+    Column("request", JSONB, nullable=False),
+    CheckConstraint(f"state in ({_STATES})", name="state_known"),
+    CheckConstraint(
+        "(state = 'running') = (lease_until is not null) and (state <> 'running' or worker is not null)",
+        name="running_has_lease",
+    ),
+    CheckConstraint(
+        "(state in ('succeeded', 'failed', 'cancelled')) = (finished_at is not null)", name="final_has_end"
+    ),
+    CheckConstraint("(state = 'failed') = (error_code is not null)", name="failed_has_code"),
+    Index("jobs_ready", "queue", "priority", "fair_order", "id", postgresql_where=text("state = 'queued'")),
+    Index(
+        "jobs_batch", "queue", "batch_key", "priority", "fair_order", "id", postgresql_where=text("state = 'queued'")
+    ),
+    # On the worker, not on the lease: renewing a lease stays a heap-only update.
+    Index("jobs_running", "worker", postgresql_where=text("state = 'running'")),
+    Index("jobs_deadline", "deadline_at", postgresql_where=text("state = 'queued' and deadline_at is not null")),
+    Index("jobs_owner", "owner", "id"),
+    Index("jobs_finished", "finished_at", postgresql_where=text("finished_at is not null")),
+    Index(
+        "jobs_idempotency",
+        "owner",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key is not null"),
+    ),
+)
+
+images = Table(
+    "images",
+    metadata,
+    Column("job", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("index", SmallInteger, primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("seed", Numeric(20, 0), nullable=False),  # up to 2**64 - 1: more than a bigint holds
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("mime", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("key", Text, nullable=False, unique=True),
+)
+
+#: Objects in storage that no row refers to any more; the keeper removes them.
+garbage = Table(
+    "garbage",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("since", DateTime(timezone=True), nullable=False, server_default=_NOW),
+)
+
+#: Start-time fair queuing: how much each owner has been promised ...
+fair_owners = Table(
+    "fair_owners",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("vtime", BigInteger, nullable=False),
+)
+
+#: ... and how far each queue has been served, so that an idle owner cannot save up turns.
+fair_clock = Table(
+    "fair_clock",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    Column("vtime", BigInteger, nullable=False),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("run", Uuid, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("device_name", Text, nullable=False),
+    Column("hardware", Text, nullable=False),
+    Column("serves", ARRAY(Text), nullable=False),
+    Column("tags", ARRAY(Text), nullable=False),
+    Column("tasks", ARRAY(Text), nullable=False),
+    Column("queues", ARRAY(Text), nullable=False),
+    #: Bytes it offers to a job, at half precision.
+    Column("memory_bytes", BigInteger, nullable=False),
+    Column("engine", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("warm", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("loads", Integer, nullable=False, server_default="0"),
+    Column("current", ARRAY(Uuid), nullable=False, server_default="{}"),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("seen_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    CheckConstraint("state in ('idle', 'busy', 'draining', 'offline')", name="state_known"),
+)
