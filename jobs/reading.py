@@ -47,9 +47,9 @@ class StoredImage:
     bytes: int
 
 
-_IMAGES: Final = """(select coalesce(jsonb_agg(jsonb_build_object('index', images.index, 'seed', images.seed, 'width', images.width, 'height',
-    images.height, 'mime', images.mime, 'bytes', images.bytes, 'sha256', images.sha256) order by images.index), '[]') from images
-    where images.job = jobs.id) as images"""
+_IMAGES: Final = """(select coalesce(jsonb_agg(jsonb_build_object('index', images.index, 'seed', images.seed, 'width', images.width,
+    'height', images.height, 'mime', images.mime, 'bytes', images.bytes, 'sha256', images.sha256) order by images.index), '[]')
+    from images where images.job = jobs.id) as images"""
 
 _AHEAD: Final = f"""case when state = 'queued' then (select count(*) from (select from jobs ahead where ahead.queue = jobs.queue
     and ahead.state = 'queued' and (ahead.priority, ahead.fair_order, ahead.id) < (jobs.priority, jobs.fair_order, jobs.id)
@@ -82,7 +82,8 @@ with waiting as (
     select queue, count(*) filter (where {ONLINE} and state <> 'draining') as workers
     from workers cross join unnest(workers.queues) queue group by queue
 )
-select queue as name, coalesce(queued, 0) as queued, coalesce(running, 0) as running, oldest as oldest_wait_s, coalesce(workers, 0) as workers
+select queue as name, coalesce(queued, 0) as queued, coalesce(running, 0) as running, oldest as oldest_wait_s,
+    coalesce(workers, 0) as workers
 from waiting full join served using (queue) order by queue
 """
 
@@ -98,15 +99,12 @@ def _waiting_for(row: Mapping[str, Any]) -> str | None:
     serving = row["serving"]
     if row["available_at"] > row["read_at"]:
         return "a short rest before the next attempt"
-    if serving["serving"] == 0:
-        return f"a worker that serves {row['queue']}: none has registered yet"
-    if serving["online"] == 0:
-        return f"a worker that serves {row['queue']}: those that do are away"
-    if serving["fitting"] == 0:
+    if serving["fitting"]:
+        return "its turn: others are ahead" if row["ahead"] else "a free worker"
+    if serving["online"]:
         return f"a worker of {row['queue']} with enough memory for it"
-    if row["ahead"]:
-        return "its turn: others are ahead"
-    return "a free worker"
+    why = "those that do are away" if serving["serving"] else "none has registered yet"
+    return f"a worker that serves {row['queue']}: {why}"
 
 
 def view(row: Mapping[str, Any]) -> JobView:

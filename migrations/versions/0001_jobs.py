@@ -110,7 +110,7 @@ def _create_tables() -> None:
         sa.Column("error_retryable", sa.Boolean(), nullable=True),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
         sa.Column("request_hash", sa.Text(), nullable=True),
-        sa.Column("request", postgresql.JSONB(astext_type=Text()), nullable=False),
+        sa.Column("request", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.CheckConstraint("(state = 'failed') = (error_code is not null)", name=op.f("jobs_failed_has_code")),
         sa.CheckConstraint(
             "(state = 'running') = (lease_until is not null) and (state <> 'running' or worker is not null)",
