@@ -7,8 +7,8 @@ import celery
 import psycopg
 import redis
 import structlog
-
 from infra.storage import ObjectMissing, Storage, StorageUnavailable
+
 from jobs import sweeps
 from jobs.changes import Change
 from jobs.dispatch import wake
