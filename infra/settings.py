@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     cpu_workers: int = Field(default=1, ge=1, le=64)
 
     #: A running job is lost when its worker has not renewed it for so long (database clock).
-    lease_seconds: float = Field(default=10.0, gt=0)
+    lease_seconds: float = Field(default=8.0, gt=0)
     #: How often a worker renews leases and hears of cancels; well below a third of the lease.
     heartbeat_seconds: float = Field(default=1.0, gt=0)
     load_limit_seconds: float = Field(default=900.0, gt=0)
@@ -56,7 +56,6 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(default=32 * 1024 * 1024, gt=0)
     max_pixels: int = Field(default=16 * 1024 * 1024, gt=0)
-    max_queued_per_owner: int = Field(default=100_000, gt=0)
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"

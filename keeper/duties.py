@@ -6,7 +6,7 @@ from typing import Any, Final
 import celery
 import psycopg
 import redis
-import structlog
+
 from infra.storage import ObjectMissing, Storage, StorageUnavailable
 
 from jobs import sweeps
