@@ -20,6 +20,8 @@ class Settings(BaseSettings):
     redis_url: str | None = None
     #: Where pictures go: `file:///path`, `s3://bucket/prefix`, `memory:///`; the home folder's `storage` when unset.
     storage_url: str | None = None
+    #: An S3-compatible server instead of AWS, e.g. `http://127.0.0.1:9000`.
+    storage_endpoint: str | None = None
 
     host: str = "127.0.0.1"
     port: int = Field(default=8420, ge=0, le=65535)
