@@ -7,15 +7,15 @@ from typing import Final
 import celery
 import psycopg
 import redis
-import structlog
 
 from infra.database import Connection, connect
+from infra.logging import get_logger
 from infra.storage import Storage
 from jobs.events import EventWriter
 from keeper.duties import announce, reroute, take_back, tidy, wake_workers
 from keeper.leader import leadership
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 KEEPER_LEADS: Final = "keeper_leads"
 KEEPER_WAITS: Final = "keeper_waits"
