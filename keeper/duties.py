@@ -6,9 +6,9 @@ from typing import Any, Final
 import celery
 import psycopg
 import redis
-import structlog
 
-from infra.storage import ObjectMissing, Storage, StorageUnavailable
+from infra.logging import get_logger
+from infra.storage import Storage, StorageUnavailable
 from jobs import sweeps
 from jobs.changes import Change
 from jobs.dispatch import wake
@@ -16,13 +16,14 @@ from jobs.events import EventWriter
 from jobs.fleet import Fleet
 from jobs.roster import fleet_now
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 JOB_TAKEN_BACK: Final = "job_taken_back"
 JOB_EXPIRED: Final = "job_expired"
 JOBS_REROUTED: Final = "jobs_rerouted"
 JOBS_RETIRED: Final = "jobs_retired"
 REDIS_AWAY: Final = "redis_away"
+STORAGE_AWAY: Final = "storage_away"
 
 
 def take_back(connection: "psycopg.Connection[Any]") -> list[Change]:
@@ -63,7 +64,7 @@ def wake_workers(
         try:
             if wake(application, client, queue, fleet.serving(queue)):
                 woken.append(queue)
-        except (redis.RedisError, OSError, application.connection_errors) as problem:  # type: ignore[misc]  # a tuple kombu builds
+        except (redis.RedisError, OSError, application.connection_errors) as problem:
             log.warning(REDIS_AWAY, problem=str(problem))
             break
     return woken
@@ -79,9 +80,8 @@ def tidy(connection: "psycopg.Connection[Any]", storage: Storage, retention_days
     for key in sweeps.garbage_keys(connection):
         try:
             storage.delete(key)
-        except ObjectMissing:
-            pass
-        except StorageUnavailable:
+        except StorageUnavailable as problem:
+            log.warning(STORAGE_AWAY, problem=str(problem))
             break
         removed.append(key)
     sweeps.garbage_removed(connection, removed)

@@ -1,7 +1,7 @@
 """Let one keeper act at a time: leadership is an advisory lock held by the very session that does the work.
 
-The server ends a session that has been silent for too long, so a leader that was frozen has lost its lock, and its connection with it, before
-it can do anything again.
+The server ends a session that has been silent for too long, so a leader that was frozen has lost its lock, and its
+connection with it, before it can do anything again.
 """
 
 from collections.abc import Iterator

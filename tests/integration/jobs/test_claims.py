@@ -35,7 +35,9 @@ def test_claim_shares_between_owners(connection: Connection, claimer: Claimer, s
     assert modest in taken
 
 
-def test_claim_gives_an_idle_owner_no_saved_up_turns(connection: Connection, claimer: Claimer, store_job: StoreJob) -> None:
+def test_claim_gives_an_idle_owner_no_saved_up_turns(
+    connection: Connection, claimer: Claimer, store_job: StoreJob
+) -> None:
     """Who was away while others were served shares from now on, instead of taking every turn."""
     for _ in range(10):
         store_job(owner="ann")
@@ -47,7 +49,9 @@ def test_claim_gives_an_idle_owner_no_saved_up_turns(connection: Connection, cla
     assert owners.count("ann") >= 2
 
 
-def test_claim_prefers_what_is_warm_inside_one_priority(connection: Connection, claimer: Claimer, store_job: StoreJob) -> None:
+def test_claim_prefers_what_is_warm_inside_one_priority(
+    connection: Connection, claimer: Claimer, store_job: StoreJob
+) -> None:
     """The loaded model goes before an older job of another, never before a more urgent one."""
     cold, warm, urgent = store_job(model_key="a"), store_job(model_key="b"), store_job(model_key="a", priority=1)
     taken = [claim(connection, claimer, warm_model="b").jobs[0].id for _ in range(3)]
@@ -64,7 +68,9 @@ def test_claim_never_overtakes_a_job_whose_patience_has_ended(
     assert taken == [cold, warm]
 
 
-def test_claim_leaves_what_the_worker_cannot_hold(connection: Connection, claimer: Claimer, store_job: StoreJob) -> None:
+def test_claim_leaves_what_the_worker_cannot_hold(
+    connection: Connection, claimer: Claimer, store_job: StoreJob
+) -> None:
     """A job larger than the worker's memory is neither taken nor seen."""
     store_job(needs_memory=claimer.memory_bytes + 1)
     assert claim(connection, claimer).seen == 0
@@ -143,7 +149,9 @@ def test_claim_is_exclusive_among_many(database_url: str, claimer: Claimer, stor
     assert set(taken) == jobs
 
 
-def test_claim_and_sweep_at_once_requeue_a_lost_job_once(database_url: str, claimer: Claimer, store_job: StoreJob) -> None:
+def test_claim_and_sweep_at_once_requeue_a_lost_job_once(
+    database_url: str, claimer: Claimer, store_job: StoreJob
+) -> None:
     """Many sweepers at the same moment count one loss."""
     job = store_job()
     with connect(database_url, application_name="claim") as own:

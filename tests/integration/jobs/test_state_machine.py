@@ -4,7 +4,7 @@ Writers try every epoch ever issued, not only their own, so that a missing fence
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -12,7 +12,15 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from infra.database import CONNECT, AsyncConnection, Connection, connect
 from jobs.changes import Change
@@ -186,7 +194,9 @@ class JobsMachine(RuleBasedStateMachine):
     @rule(job=submitted)
     def miss_deadline(self, job: UUID) -> None:
         """Let a deadline pass."""
-        self.connection.execute("update jobs set deadline_at = now() - interval '1 s' where id = %s and deadline_at is not null", (job,))
+        self.connection.execute(
+            "update jobs set deadline_at = now() - interval '1 s' where id = %s and deadline_at is not null", (job,)
+        )
         for change in expire_deadlines(self.connection):
             self._announced(change)
 
@@ -228,14 +238,16 @@ class JobsMachine(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def machine(database_url: str) -> Iterator[type[JobsMachine]]:
+def machine(database_url: str) -> type[JobsMachine]:
     """Bind the machine to this test's database."""
-    yield type("BoundMachine", (JobsMachine,), {"database_url": database_url})
+    return type("BoundMachine", (JobsMachine,), {"database_url": database_url})
 
 
 def test_jobs_keep_their_promises_in_any_story(machine: type[JobsMachine]) -> None:
     """Run random stories; a failure shrinks to the shortest one."""
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis leaves it untyped
+    run_state_machine_as_test(
         machine,
-        settings=settings(max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)),
+        settings=settings(
+            max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
     )

@@ -130,7 +130,7 @@ def test_cancel_ends_a_waiting_job_at_once_and_a_running_one_when_it_stopped(
 
 
 def test_cancelled_job_that_is_lost_is_not_tried_again(
-    database_url: str, connection: Connection, claimer: Claimer, store_job: StoreJob
+    connection: Connection, claimer: Claimer, store_job: StoreJob
 ) -> None:
     """When the worker dies instead of stopping, the cancel still counts."""
     job = store_job()
