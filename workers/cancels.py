@@ -7,17 +7,19 @@ from typing import Final
 from uuid import UUID
 
 import psycopg
-import structlog
 from psycopg import sql
 
 from infra.database import Connection
+from infra.logging import get_logger
 from jobs.control import CANCEL_CHANNEL
 
 #: How often the listener looks whether its worker is leaving, seconds.
 LOOK_SECONDS: Final = 0.5
 RECONNECT_SECONDS: Final = 1.0
 
-log = structlog.get_logger(__name__)
+CANCELS_NOT_HEARD: Final = "cancels_not_heard"
+
+log = get_logger(__name__)
 
 
 class CancelListener:
@@ -49,5 +51,5 @@ class CancelListener:
                             with contextlib.suppress(ValueError):
                                 self._cancel(UUID(heard.payload))
             except psycopg.Error as problem:
-                log.warning("cancels_not_heard", problem=str(problem))
+                log.warning(CANCELS_NOT_HEARD, problem=str(problem))
                 self._leaving.wait(RECONNECT_SECONDS)

@@ -18,18 +18,23 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final, Protocol
 
-import structlog
-
+from infra.logging import get_logger
 from workers.engines.interface import Command, Quit, Ready, Report, Setup
 
 #: An engine that lived so long (seconds) is started again at once; quicker deaths wait longer and longer.
 STEADY_SECONDS: Final = 10.0
 BACKOFF_FIRST: Final = 0.5
 BACKOFF_MOST: Final = 30.0
+ENGINE_STARTED: Final = "engine_started"
+ENGINE_ENDED: Final = "engine_ended"
+ENGINE_NOT_STARTED: Final = "engine_not_started"
+ENGINE_TOO_SLOW: Final = "engine_too_slow"
+REPORT_NOT_HANDLED: Final = "report_not_handled"
+
 #: How long an engine may take to end after `Quit`, seconds.
 QUIT_SECONDS: Final = 3.0
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class EngineOwner(Protocol):
@@ -70,6 +75,7 @@ class _Life:
     number: int
     process: "subprocess.Popen[bytes]"
     connection: "Connection[Any, Any]"
+    ready: threading.Event
 
     def put(self, message: Command | Setup) -> None:
         # A dead engine is noticed by the reader.
@@ -80,8 +86,10 @@ class _Life:
 class EngineProcess:
     """Keep one engine process running; every method may be called from any thread and returns at once, but `close`."""
 
-    def __init__(self, setup: Setup, environment: Mapping[str, str], owner: EngineOwner) -> None:
+    def __init__(self, setup: Setup, environment: Mapping[str, str], owner: EngineOwner, start_limit: float) -> None:
         self._setup = setup
+        #: How long an engine may take from its start to `Ready`, seconds.
+        self._start_limit = start_limit
         #: The engine's whole environment, with what pins it to its device.
         self._environment = dict(environment)
         self._owner = owner
@@ -138,7 +146,7 @@ class EngineProcess:
         try:
             life = self._spawn()
         except OSError:
-            log.exception("engine_not_started")
+            log.exception(ENGINE_NOT_STARTED)
             return True
         self._present = life
         reader = threading.Thread(target=self._read, args=(life,), name="engine-reader", daemon=True)
@@ -152,7 +160,7 @@ class EngineProcess:
         life.connection.close()
         if time.monotonic() - began >= STEADY_SECONDS:
             self._quick_deaths = 0
-        log.info("engine_ended", exit_code=exit_code, life=life.number)
+        log.info(ENGINE_ENDED, exit_code=exit_code, life=life.number)
         self._owner.engine_died(life.number, exit_code)
         return wanted
 
@@ -165,13 +173,27 @@ class EngineProcess:
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
             )
-            life = _Life(self._life, process, Connection(ours.detach()))
+            life = _Life(self._life, process, Connection(ours.detach()), threading.Event())
         life.put(self._setup)
-        log.info("engine_started", pid=process.pid, life=life.number)
+        log.info(ENGINE_STARTED, pid=process.pid, life=life.number)
         return life
 
     def _serve(self, life: _Life) -> bool:
         """Pass commands on until the engine ends (True) or the agent leaves (False)."""
+        late = threading.Timer(self._start_limit, self._kill_unless_ready, [life])
+        late.daemon = True
+        late.start()
+        try:
+            return self._pass_on(life)
+        finally:
+            late.cancel()
+
+    def _kill_unless_ready(self, life: _Life) -> None:
+        if not life.ready.is_set():
+            log.warning(ENGINE_TOO_SLOW, life=life.number, seconds=self._start_limit)
+            life.process.kill()
+
+    def _pass_on(self, life: _Life) -> bool:
         while True:
             mail = self._mail.get()
             if isinstance(mail, _Close):
@@ -186,6 +208,7 @@ class EngineProcess:
             while True:
                 report = life.connection.recv()
                 if isinstance(report, Ready):
+                    life.ready.set()
                     self._owner.engine_ready(life.number)
                 else:
                     self._owner.engine_said(life.number, report)
@@ -194,7 +217,7 @@ class EngineProcess:
             pass
         except Exception:
             # Nobody would listen to this engine any more: a new one is better than a mute one.
-            log.exception("engine_report_not_handled")
+            log.exception(REPORT_NOT_HANDLED)
         life.process.kill()
         self._mail.put(_Silence(life.number))
 

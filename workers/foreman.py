@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID
 
-import structlog
-
+from infra.logging import get_logger
 from jobs.errors import JobFailure
 from jobs.fleet import WorkerState
 from jobs.leases import Beat
@@ -42,7 +41,11 @@ MOST_UNSTORED: Final = 4
 #: How long an engine may take to let go of a job when its worker leaves, seconds.
 LEAVE_SECONDS: Final = 2.0
 
-log = structlog.get_logger(__name__)
+LEASE_LOST: Final = "lease_lost"
+LEASE_LAPSED: Final = "lease_lapsed"
+ENGINE_KILLED: Final = "engine_killed"
+
+log = get_logger(__name__)
 
 
 class EngineHold(Protocol):
@@ -149,13 +152,6 @@ class Foreman:
             else:
                 self._send_waiting()
             self._changed.notify_all()
-
-    def refuse(self, held: Held, failure: JobFailure) -> None:
-        """Fail a claimed job that the engine need not see."""
-        with self._changed:
-            self._held[held.key] = held
-            self._leave_engine(held)
-            self._outcomes.fail(held, failure)
 
     # -- the engine ----------------------------------------------------------------------------------------------------
 
@@ -308,7 +304,7 @@ class Foreman:
                     # Recording is guarded by the database itself.
                     continue
                 if beat.job not in owned:
-                    log.warning("lease_lost", job=str(beat.job), epoch=beat.epoch)
+                    log.warning(LEASE_LOST, job=str(beat.job), epoch=beat.epoch)
                     self._stop(held, Ending.LOST, self._limits["step"])
                 else:
                     held.lease_until = sent_at + self._lease_seconds
@@ -334,7 +330,7 @@ class Foreman:
         alarm = math.inf if self._leave_by is None or handing_back else self._leave_by
         for held in self._in_engine():
             if now >= held.stop_by and held.life is not None:
-                log.warning("engine_killed", job=str(held.job.id), reason="not_stopped")
+                log.warning(ENGINE_KILLED, job=str(held.job.id), reason="not_stopped")
                 held.stop_by = math.inf
                 self._engine.kill(held.life)
             if held.ending is None:
@@ -346,10 +342,10 @@ class Foreman:
 
     def _look_at(self, held: Held, now: float, *, handing_back: bool) -> None:
         if now >= held.lease_until:
-            log.warning("lease_lapsed", job=str(held.job.id), epoch=held.job.epoch)
+            log.warning(LEASE_LAPSED, job=str(held.job.id), epoch=held.job.epoch)
             self._stop(held, Ending.LAPSED, self._limits["step"])
         elif held.clock.is_overdue(now):
-            log.warning("engine_killed", job=str(held.job.id), reason="phase_overdue", phase=held.clock.stage)
+            log.warning(ENGINE_KILLED, job=str(held.job.id), reason="phase_overdue", phase=held.clock.stage)
             held.ending = Ending.OVERDUE
             if held.life is not None:
                 self._engine.kill(held.life)

@@ -8,9 +8,9 @@ from typing import Final
 from uuid import UUID
 
 import psycopg
-import structlog
 
 from infra.database import Connection
+from infra.logging import get_logger
 from jobs import roster
 from jobs.leases import renew
 from workers.foreman import Foreman
@@ -18,7 +18,9 @@ from workers.foreman import Foreman
 #: Longest pause between tries to reach the database again, seconds.
 LONGEST_PAUSE: Final = 2.0
 
-log = structlog.get_logger(__name__)
+HEARTBEAT_FAILED: Final = "heartbeat_failed"
+
+log = get_logger(__name__)
 
 
 class Heartbeat:
@@ -66,11 +68,12 @@ class Heartbeat:
                     self._dethroned()
                     return
             except psycopg.Error as problem:
-                log.warning("heartbeat_failed", problem=str(problem))
-                line = _closed(line)
+                log.warning(HEARTBEAT_FAILED, problem=str(problem))
+                _close(line)
+                line = None
                 pause = min(self._every, LONGEST_PAUSE)
             self._leaving.wait(max(0.0, pause - (time.monotonic() - began)))
-        _closed(line)
+        _close(line)
 
     def _beat(self, line: Connection) -> bool:
         beats = self._foreman.beats()
@@ -90,7 +93,7 @@ class Heartbeat:
         )
 
 
-def _closed(line: "Connection | None") -> None:
+def _close(line: "Connection | None") -> None:
     if line is not None:
         with contextlib.suppress(psycopg.Error):
             line.close()

@@ -13,8 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-import structlog
-
+from infra.logging import get_logger
 from jobs.events import Event, EventType, EventWriter
 from workers.engines.interface import Previewed, Stepped
 from workers.previews import MIME, encode_preview
@@ -28,7 +27,10 @@ STATE_PATIENCE: Final = 30.0
 RETRY_PAUSE: Final = 0.5
 DROPPABLE: Final = frozenset({"progress", "preview"})
 
-log = structlog.get_logger(__name__)
+EVENTS_NOT_PUBLISHED: Final = "events_not_published"
+WAKE_NOT_SENT: Final = "wake_not_sent"
+
+log = get_logger(__name__)
 
 
 @dataclass
@@ -211,7 +213,7 @@ class Narrator:
                     for waiting in batch
                     if waiting.event.type not in DROPPABLE and now - waiting.since < STATE_PATIENCE
                 ]
-                log.warning("events_not_published", problem=str(problem), kept=len(batch))
+                log.warning(EVENTS_NOT_PUBLISHED, problem=str(problem), kept=len(batch))
                 if batch and self._pause():
                     return
             else:
@@ -229,4 +231,4 @@ class Narrator:
         try:
             self._wake(queue)
         except Exception as problem:  # noqa: BLE001 - the keeper wakes the queue again
-            log.warning("wake_not_sent", queue=queue, problem=str(problem))
+            log.warning(WAKE_NOT_SENT, queue=queue, problem=str(problem))

@@ -12,11 +12,11 @@ from typing import Final, Protocol
 
 import psycopg
 import stamina
-import structlog
 
-import jobs.store as store
 from infra.database import Connection, Pool
+from infra.logging import get_logger
 from infra.storage import Storage, StorageError
+from jobs import store
 from jobs.changes import Change
 from jobs.errors import JobFailure, PictureInvalid, StorageFailed
 from jobs.events import Event
@@ -30,7 +30,10 @@ from workers.storing import FIRST_PAUSE, LONGEST_PAUSE, store_picture
 #: One encodes while the other waits for storage or database.
 THREADS: Final = 2
 
-log = structlog.get_logger(__name__)
+OUTCOME_NOT_RECORDED: Final = "outcome_not_recorded"
+RESULT_REFUSED: Final = "result_refused"
+
+log = get_logger(__name__)
 
 
 class TaskEvents(Protocol):
@@ -62,9 +65,7 @@ class Recorder:
     def picture(self, held: Held, report: Pictured) -> None:
         """Begin to encode and store a picture."""
         held.pictures.append(
-            self._threads.submit(
-                store_picture, self._storage, held, report, self._limit, self._leaving.is_set
-            )
+            self._threads.submit(store_picture, self._storage, held, report, self._limit, self._leaving.is_set)
         )
 
     def complete(self, held: Held, seconds: float) -> None:
@@ -101,9 +102,9 @@ class Recorder:
                 work()
             except psycopg.Error as problem:
                 # The lease runs out and the keeper takes the job back; objects stay, since the row may refer to them.
-                log.warning("outcome_not_recorded", job=str(held.job.id), problem=str(problem))
+                log.warning(OUTCOME_NOT_RECORDED, job=str(held.job.id), problem=str(problem))
             except Exception:
-                log.exception("outcome_not_recorded", job=str(held.job.id))
+                log.exception(OUTCOME_NOT_RECORDED, job=str(held.job.id))
             finally:
                 self._release(held)
 
@@ -119,13 +120,15 @@ class Recorder:
             self._fail(held, PictureInvalid(f"The picture could not be encoded: {problem}"))
             return
         if len(pictures) != held.job.parameters.num_images:
-            self._fail(held, PictureInvalid(f"The engine drew {len(pictures)} of {held.job.parameters.num_images} pictures."))
+            self._fail(
+                held, PictureInvalid(f"The engine drew {len(pictures)} of {held.job.parameters.num_images} pictures.")
+            )
             return
         first = held.feed.close(len(pictures))
         seq = first + len(pictures)
         change = self._record(lambda line: store.complete(line, *held.key, seq, pictures, seconds))
         if change is None:
-            log.warning("result_refused", job=str(held.job.id), epoch=held.job.epoch)
+            log.warning(RESULT_REFUSED, job=str(held.job.id), epoch=held.job.epoch)
             self._forget_pictures(held)
             return
         shown = [_image_event(change, first + place, picture) for place, picture in enumerate(pictures)]
@@ -180,4 +183,3 @@ def _image_event(change: Change, seq: int, picture: StoredPicture) -> Event:
         "url": image_url(change.job, picture.index),
     }
     return Event(job=change.job, epoch=change.epoch, seq=seq, type="image", at=change.at, data=data)
-

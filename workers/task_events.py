@@ -7,11 +7,11 @@ publish on a dead connection waits.
 import queue
 import threading
 import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import celery
-import structlog
 
+from infra.logging import get_logger
 from jobs.changes import Change
 from workers.held import Held
 
@@ -19,8 +19,18 @@ from workers.held import Held
 SHOWN_PROMPT: Final = 100
 #: Events that wait for a broker that is away; further ones are not queued.
 QUEUE_LIMIT: Final = 1000
+RECONNECT_SECONDS: Final = 1.0
+END: Final = "end"
 
-log = structlog.get_logger(__name__)
+TASK_EVENT_DROPPED: Final = "task_event_dropped"
+TASK_EVENT_NOT_SENT: Final = "task_event_not_sent"
+
+log = get_logger(__name__)
+
+
+class _Told(NamedTuple):
+    kind: str
+    fields: dict[str, Any]
 
 
 class JobsAsTasks:
@@ -29,7 +39,7 @@ class JobsAsTasks:
     def __init__(self, application: "celery.Celery", nodename: str) -> None:
         self._application = application
         self._nodename = nodename
-        self._queue: queue.Queue[tuple[str, dict[str, Any]] | None] = queue.Queue(QUEUE_LIMIT)
+        self._queue: queue.Queue[_Told] = queue.Queue(QUEUE_LIMIT)
         self._thread = threading.Thread(target=self._run, name="task-events", daemon=True)
 
     def start(self) -> None:
@@ -47,14 +57,16 @@ class JobsAsTasks:
             "prompt": parameters.prompt[:SHOWN_PROMPT],
         }
         tries = held.job.attempts + held.job.losses
-        told = {"name": parameters.task, "args": "()", "kwargs": repr(shown), "retries": tries, "queue": held.job.queue}
-        self._put("task-received", held, {**told, "eta": None, "expires": None})
+        told = {"name": parameters.task, "args": "()", "kwargs": repr(shown), "retries": tries}
+        self._put("task-received", held, {**told, "eta": None, "expires": None, "routing_key": held.job.queue})
         self._put("task-started", held, {})
 
     def ended(self, held: Held, change: Change) -> None:
         """Show how a task ended, by the change that was recorded."""
         if change.type == "succeeded":
-            self._put("task-succeeded", held, {"result": f"{change.data['images']} images", "runtime": change.data["seconds"]})
+            self._put(
+                "task-succeeded", held, {"result": f"{change.data['images']} images", "runtime": change.data["seconds"]}
+            )
         elif change.type == "cancelled":
             self._put("task-revoked", held, {"terminated": True, "signum": None, "expired": False})
         elif change.type == "requeued":
@@ -66,7 +78,7 @@ class JobsAsTasks:
     def close(self, seconds: float) -> None:
         """Send what is queued, within so many seconds, and end."""
         try:
-            self._queue.put_nowait(None)
+            self._queue.put_nowait(_Told(END, {}))
         except queue.Full:
             return
         self._thread.join(seconds)
@@ -74,11 +86,12 @@ class JobsAsTasks:
     def _put(self, kind: str, held: Held, fields: dict[str, Any]) -> None:
         # A job's time is when it happened, not when the broker could be told.
         try:
-            self._queue.put_nowait((kind, {"uuid": str(held.job.id), "timestamp": time.time(), **fields}))
+            self._queue.put_nowait(_Told(kind, {"uuid": str(held.job.id), "timestamp": time.time(), **fields}))
         except queue.Full:
-            log.warning("task_event_dropped", kind=kind)
+            log.warning(TASK_EVENT_DROPPED, kind=kind)
 
     def _run(self) -> None:
+        unsent: _Told | None = None
         while True:
             try:
                 with (
@@ -87,9 +100,12 @@ class JobsAsTasks:
                         connection, hostname=self._nodename, buffer_while_offline=False
                     ) as dispatcher,
                 ):
-                    while (event := self._queue.get()) is not None:
-                        dispatcher.send(event[0], **event[1])
-                    return
+                    while True:
+                        unsent = unsent or self._queue.get()
+                        if unsent.kind == END:
+                            return
+                        dispatcher.send(unsent.kind, **unsent.fields)
+                        unsent = None
             except Exception as problem:  # noqa: BLE001 - a monitor that cannot be told must not cost a picture
-                log.warning("task_event_not_sent", problem=str(problem))
-                time.sleep(1.0)
+                log.warning(TASK_EVENT_NOT_SENT, problem=str(problem))
+                time.sleep(RECONNECT_SECONDS)
