@@ -30,6 +30,10 @@ class Settings(BaseSettings):
     #: The key the command line sends; by default read from the home folder's `api-key`.
     api_key: str | None = None
 
+    #: Flower's pages on the loopback address, and the password it was started with; `up` sets both.
+    flower_url: str | None = None
+    flower_password: str | None = None
+
     #: Folders scanned for models, separated by the system's path separator in the environment.
     models: str = ""
 
@@ -61,3 +65,8 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
+
+    @property
+    def storage(self) -> str:
+        """Return the URL of the storage that is in force."""
+        return self.storage_url or (self.home.absolute() / "storage").as_uri()
