@@ -19,7 +19,9 @@ _COLOURS: Final = {"running": "green", "waiting": "yellow", "stopped": "dim", "e
 Counts = Callable[[], dict[str, int]]
 
 
-def show_until(stop: threading.Event, states: Callable[[], Sequence[ChildState]], counts: Counts, console: Console) -> None:
+def show_until(
+    stop: threading.Event, states: Callable[[], Sequence[ChildState]], counts: Counts, console: Console
+) -> None:
     """Show how the parts do until `stop` is set."""
     if not console.is_terminal:
         _tell(stop, states, console)
@@ -43,7 +45,9 @@ def _table(states: Sequence[ChildState]) -> Table:
 def _line(counts: dict[str, int]) -> Text:
     if not counts:
         return Text("  the database does not answer", style="yellow")
-    return Text("  " + " · ".join(f"{count} {state}" for state, count in counts.items()) + "   (Ctrl-C stops everything)")
+    return Text(
+        "  " + " · ".join(f"{count} {state}" for state, count in counts.items()) + "   (Ctrl-C stops everything)"
+    )
 
 
 def _age(since: datetime) -> str:

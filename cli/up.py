@@ -10,10 +10,11 @@ from typing import Annotated
 
 import psycopg
 import typer
+from broker_api.keys import ensure_first_key
 from rich.console import Console
+from workers.devices import find_gpus
 
 import reference_models
-from broker_api.keys import ensure_first_key
 from cli.first_picture import NotReady, draw_first_picture, wait_until_ready
 from cli.live_state import show_until
 from cli.parts import Parts
@@ -22,12 +23,11 @@ from infra.database import connect, migrate
 from infra.embedded.errors import EmbeddedError
 from infra.embedded.services import Services, ServiceUrls, start_services
 from infra.flower import flower_child, flower_url
-from infra.ports import free_port, is_free
+from infra.ports import LOOPBACK, free_port, is_free
 from infra.processes import Supervisor, set_title
 from infra.settings import Settings
 from jobs.reading import tally
 from models_registry.catalogue import scan
-from workers.devices import find_gpus
 
 
 class CannotStart(Exception):
@@ -50,13 +50,10 @@ def up(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        if settings.host == "127.0.0.1" and not is_free(settings.port):
-            raise CannotStart(f"Something listens on port {settings.port} already; set IMAGEFLEET_PORT to another one.")
+        _check_port(settings)
         devices = choose_devices(settings, workers)
         with console.status("Starting Postgres and Redis …"):
-            services = start_services(
-                settings.home, database_url=settings.database_url, redis_url=settings.redis_url
-            )
+            services = start_services(settings.home, database_url=settings.database_url, redis_url=settings.redis_url)
         with services:
             _prepare(settings, services.urls, console)
             _serve(settings, services, devices, draw, console, stop)
@@ -65,6 +62,11 @@ def up(
         Console(stderr=True).print(f"[red]{problem}[/red]", highlight=False)
         raise typer.Exit(1) from None
     console.print("Stopped.")
+
+
+def _check_port(settings: Settings) -> None:
+    if settings.host == LOOPBACK and not is_free(settings.port):
+        raise CannotStart(f"Something listens on port {settings.port} already; set IMAGEFLEET_PORT to another one.")
 
 
 def choose_devices(settings: Settings, workers: int | None) -> list[str]:
@@ -114,7 +116,7 @@ def _serve(
         supervisor.start(parts.api())
         for device in devices:
             supervisor.start(parts.worker(device))
-        with Client(f"http://127.0.0.1:{settings.port}", key_file.read_text(encoding="ascii").strip()) as client:
+        with Client(f"http://{LOOPBACK}:{settings.port}", key_file.read_text(encoding="ascii").strip()) as client:
             with console.status("Starting the API and the workers …"):
                 ready = wait_until_ready(client, len(devices), stop)
             if ready and draw is not None:
@@ -122,7 +124,11 @@ def _serve(
                 if drawn is not None:
                     console.print(f"First picture: {drawn.absolute()}", highlight=False, soft_wrap=True)
         if ready:
-            console.print(f"Serving at {url}   (documentation: {url}/docs, workers: {url}/flower/)", highlight=False, soft_wrap=True)
+            console.print(
+                f"Serving at {url}   (documentation: {url}/docs, workers: {url}/flower/)",
+                highlight=False,
+                soft_wrap=True,
+            )
             console.print(f"Key: {key_file.absolute()}", highlight=False, soft_wrap=True)
 
         def counts() -> dict[str, int]:
