@@ -15,8 +15,8 @@ from infra.processes import ChildState
 REFRESH_SECONDS: Final = 1.0
 _COLOURS: Final = {"running": "green", "waiting": "yellow", "stopped": "dim", "ended": "red"}
 
-#: Jobs by state, for the line below the table; empty while the database does not answer.
-Counts = Callable[[], dict[str, int]]
+#: Jobs by state, for the line below the table; empty while the database does not answer, None for no such line.
+Counts = Callable[[], dict[str, int]] | None
 
 
 def show_until(
@@ -28,7 +28,8 @@ def show_until(
         return
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         while not stop.is_set():
-            live.update(Group(_table(states()), _line(counts())))
+            below = [] if counts is None else [_line(counts())]
+            live.update(Group(_table(states()), *below))
             stop.wait(REFRESH_SECONDS)
 
 

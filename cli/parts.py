@@ -4,6 +4,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from workers.devices import find_gpus
+
 from infra.embedded.services import ServiceUrls
 from infra.processes import ChildSpec
 from infra.settings import Settings
@@ -12,10 +14,22 @@ from infra.settings import Settings
 WORKER_MARGIN = 15.0
 
 
+def choose_devices(settings: Settings, workers: int | None) -> list[str]:
+    """Return the devices of this machine to start workers on, as `worker --device` takes them."""
+    if settings.device != "auto":
+        return [settings.device]
+    gpus = [f"{gpu.kind}:{gpu.index}" for gpu in find_gpus()]
+    if gpus:
+        return gpus[:workers]
+    return [f"cpu:{number}" for number in range(settings.cpu_workers if workers is None else workers)]
+
+
 class Parts:
     """Describe each process: all get the same settings, the servers' addresses and a log file of their own."""
 
-    def __init__(self, settings: Settings, services: ServiceUrls, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, services: ServiceUrls, environment: Mapping[str, str], devices: Sequence[str]
+    ) -> None:
         self._settings = settings
         self._logs = settings.home.absolute() / "logs"
         own = {
@@ -23,7 +37,8 @@ class Parts:
             "IMAGEFLEET_DATABASE_URL": services.database_url,
             "IMAGEFLEET_REDIS_URL": services.redis_url,
             "IMAGEFLEET_STORAGE_URL": settings.storage,
-            "IMAGEFLEET_PORT": str(settings.port),
+            # CPU workers share the cores by it.
+            "IMAGEFLEET_CPU_WORKERS": str(max(1, len(devices))),
         }
         for name in ("flower_url", "flower_password"):
             if getattr(settings, name):

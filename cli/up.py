@@ -12,12 +12,11 @@ import psycopg
 import typer
 from broker_api.keys import ensure_first_key
 from rich.console import Console
-from workers.devices import find_gpus
 
 import reference_models
 from cli.first_picture import NotReady, draw_first_picture, wait_until_ready
 from cli.live_state import show_until
-from cli.parts import Parts
+from cli.parts import Parts, choose_devices
 from client.client import Client
 from infra.database import connect, migrate
 from infra.embedded.errors import EmbeddedError
@@ -69,16 +68,6 @@ def _check_port(settings: Settings) -> None:
         raise CannotStart(f"Something listens on port {settings.port} already; set IMAGEFLEET_PORT to another one.")
 
 
-def choose_devices(settings: Settings, workers: int | None) -> list[str]:
-    """Return the devices to start workers on, as `worker --device` takes them."""
-    if settings.device != "auto":
-        return [settings.device]
-    gpus = [f"{gpu.kind}:{gpu.index}" for gpu in find_gpus()]
-    if gpus:
-        return gpus[:workers]
-    return [f"cpu:{number}" for number in range(settings.cpu_workers if workers is None else workers)]
-
-
 def model_folders(settings: Settings) -> list[Path]:
     """Return the folders whose models the fleet offers: the owner's, the home folder's, and the reference models."""
     given = [Path(folder) for folder in settings.models.split(os.pathsep) if folder]
@@ -107,7 +96,7 @@ def _serve(
 ) -> None:
     port, password = free_port(), secrets.token_urlsafe(24)
     settings = settings.model_copy(update={"flower_url": flower_url(port), "flower_password": password})
-    parts = Parts(settings, services.urls, os.environ)
+    parts = Parts(settings, services.urls, os.environ, devices)
     key_file = settings.home / "api-key"
     url = settings.url or f"http://{settings.host}:{settings.port}"
     with Supervisor() as supervisor:
