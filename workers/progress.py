@@ -4,6 +4,7 @@ State events keep their order and are tried again for a while when Redis is away
 the newest counts, a few each second. A feed numbers its job's events: `seq` counts without gaps, and order in the queue is order of `seq`.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -25,6 +26,7 @@ QUEUE_LIMIT: Final = 2000
 #: How long state events wait for Redis to come back, seconds; readers then find the state in Postgres.
 STATE_PATIENCE: Final = 30.0
 RETRY_PAUSE: Final = 0.5
+LAST_PAUSE: Final = 0.1
 DROPPABLE: Final = frozenset({"progress", "preview"})
 
 EVENTS_NOT_PUBLISHED: Final = "events_not_published"
@@ -92,6 +94,8 @@ class Narrator:
         self._queue: deque[_Waiting] = deque()
         self._wakes: dict[str, None] = {}
         self._showing: dict[Feed, None] = {}
+        #: Monotonic time at which a closing narrator gives up.
+        self._close_by = math.inf
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="narrator", daemon=True)
 
@@ -150,6 +154,7 @@ class Narrator:
         """Publish what is queued, within so many seconds, and end."""
         with self._changed:
             self._closing = True
+            self._close_by = time.monotonic() + seconds
             self._changed.notify()
         self._thread.join(seconds)
 
@@ -220,12 +225,12 @@ class Narrator:
                 return
 
     def _pause(self) -> bool:
-        """Wait a little before the next try; return whether the end has come instead."""
+        """Wait a little before the next try; return whether there is none."""
         with self._changed:
-            if self._closing:
-                return True
             self._changed.wait_for(lambda: self._closing, RETRY_PAUSE)
-            return self._closing
+            if self._closing:
+                self._changed.wait(LAST_PAUSE)
+            return time.monotonic() >= self._close_by
 
     def _send_wake(self, queue: str) -> None:
         try:

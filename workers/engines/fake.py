@@ -9,29 +9,25 @@ import hashlib
 import os
 import re
 import time
-from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Generator
 from typing import Final
 
 from jobs.contract import JobParameters, image_seed
+from jobs.errors import DrawingFailed, OutOfMemory, PictureInvalid
 from models_registry.entries import ModelEntry
 from workers.engines.interface import (
-    Cancel,
-    Draw,
-    Drawn,
     Engine,
-    Failed,
     Item,
     Link,
     PhaseBegan,
     Pictured,
     Previewed,
-    Quit,
     Resident,
     Setup,
     Stepped,
-    Stopped,
 )
+from workers.engines.serving import OneAfterAnother
 
 STEP_SECONDS: Final = 0.004
 DIRECTIVE: Final = re.compile(r"\[\[([a-z-]+)(?:=([0-9.]+))?\]\]")
@@ -49,16 +45,6 @@ SHAPING: Final = (
     "scheduler",
     "schedule_type",
 )
-
-
-class _Stop(Exception):
-    """The item was cancelled."""
-
-
-class _Trouble(Exception):
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def directives(prompt: str) -> dict[str, float]:
@@ -85,77 +71,38 @@ def pattern(
     return b"".join(rows[y * CELLS // height] for y in range(height))
 
 
-class FakeEngine:
+class FakeEngine(OneAfterAnother):
     """Draw patterns, one item after another."""
 
     def __init__(self, setup: Setup) -> None:
+        super().__init__()
         self._memory = setup.memory_bytes
         self._models: OrderedDict[str, int] = OrderedDict()
         self._loads = 0
-        self._backlog: deque[Item] = deque()
-        self._quitting = False
 
-    def run(self, link: Link) -> None:
-        """Serve commands until `Quit`."""
-        while not (self._quitting and not self._backlog):
-            self._hear(link, None if not self._backlog else 0)
-            if self._backlog:
-                self._serve(link, self._backlog.popleft())
-
-    def _hear(self, link: Link, timeout: float | None, drawing: Item | None = None) -> None:
-        """Take in what was commanded; raise _Stop when the item being drawn is to be stopped."""
-        command = link.receive(timeout)
-        while command is not None:
-            if isinstance(command, Draw):
-                self._backlog.extend(command.items)
-            elif isinstance(command, Cancel):
-                if drawing is not None and (drawing.job, drawing.epoch) == (command.job, command.epoch):
-                    raise _Stop
-                self._forget(link, command)
-            elif isinstance(command, Quit):
-                self._quitting = True
-            command = link.receive(0)
-
-    def _forget(self, link: Link, command: Cancel) -> None:
-        for item in list(self._backlog):
-            if (item.job, item.epoch) == (command.job, command.epoch):
-                self._backlog.remove(item)
-                link.send(Stopped(item.job, item.epoch))
-
-    def _serve(self, link: Link, item: Item) -> None:
-        began = time.monotonic()
-        try:
-            for _ in self._draw(link, item):
-                self._hear(link, 0, item)
-        except _Stop:
-            link.send(Stopped(item.job, item.epoch))
-        except _Trouble as trouble:
-            link.send(Failed(item.job, item.epoch, trouble.code, str(trouble)))
-        else:
-            link.send(Drawn(item.job, item.epoch, time.monotonic() - began))
-
-    def _draw(self, link: Link, item: Item) -> Iterator[None]:
-        """Yield wherever a cancel may be heard."""
+    def draw(self, link: Link, item: Item) -> Generator[None]:
+        """Draw an item as its prompt's directives say."""
         asked = directives(item.parameters.prompt)
         self._load(link, item, asked)
         yield
         link.send(PhaseBegan(item.job, item.epoch, "encode"))
         parameters = item.parameters
         steps = parameters.steps * parameters.num_images
-        link.send(PhaseBegan(item.job, item.epoch, "step"))
         for index in range(parameters.num_images):
+            link.send(PhaseBegan(item.job, item.epoch, "step"))
             for step in range(1, parameters.steps + 1):
                 self._step(link, item, asked, index, step)
                 link.send(Stepped(item.job, item.epoch, index * parameters.steps + step, steps, index))
                 yield
             link.send(PhaseBegan(item.job, item.epoch, "decode"))
             time.sleep(asked.get("decode", 0.0))
-            yield
             seed = image_seed(parameters, index)
             rgb = pattern(item.entry, parameters, seed, (parameters.width, parameters.height))
             link.send(Pictured(item.job, item.epoch, index, seed, parameters.width, parameters.height, rgb))
-            if index + 1 < parameters.num_images:
-                link.send(PhaseBegan(item.job, item.epoch, "step"))
+            yield
+
+    def recover(self) -> None:
+        """Do nothing: there is no device."""
 
     def _load(self, link: Link, item: Item, asked: dict[str, float]) -> None:
         link.send(PhaseBegan(item.job, item.epoch, "load"))
@@ -185,11 +132,11 @@ class FakeEngine:
 
 def _misbehave(asked: dict[str, float]) -> None:
     if "oom" in asked:
-        raise _Trouble("out_of_memory", "The device has too little memory for this job (as asked for).")
+        raise OutOfMemory("The device has too little memory for this job (as asked for).")
     if "raise" in asked:
-        raise _Trouble("drawing_failed", "The engine raised an error (as asked for).")
+        raise DrawingFailed("The engine raised an error (as asked for).")
     if "invalid" in asked:
-        raise _Trouble("picture_invalid", "The picture is not a number (as asked for).")
+        raise PictureInvalid("The picture is not a number (as asked for).")
     if "exit" in asked:
         os._exit(3)
     if "hang" in asked:
