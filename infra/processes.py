@@ -10,6 +10,7 @@ import ctypes
 import itertools
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +133,8 @@ class _Child:
         spec = self.spec
         if spec.before_start is not None:
             spec.before_start()
+        if shutil.which(spec.argv[0], path=None if spec.env is None else spec.env.get("PATH")) is None:
+            raise FileNotFoundError(f"there is no program {spec.argv[0]}")
         user = spec.run_as or RunAs(-1, -1)
         arguments = (os.getpid(), int(spec.orphan_signal), user.uid, user.gid)
         # -I and -S keep the child's environment from reaching the launcher, and start it in about 10 ms.
@@ -163,7 +166,8 @@ class _Child:
             self.state = replace(self.state, restarts=self.state.restarts + 1)
             try:
                 self.spawn()
-            except Exception as problem:  # noqa: BLE001 - any reason a start fails leads to another try, and is shown
+            except Exception as problem:
+                # Whatever the reason, the next try may succeed.
                 log.exception(CHILD_NOT_RESTARTED, child=self.spec.name)
                 self.state = replace(self.state, problem=str(problem))
                 self._wait_longer(self.state.exit_code)
@@ -201,12 +205,12 @@ class _Child:
         process, self.process = self.process, None
         code = self.state.exit_code
         if process is not None:
-            try:
-                code = process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+            if process.returncode is None:
                 log.warning(CHILD_KILLED, child=self.spec.name, pid=process.pid)
             _end_group(process)
-            code = process.wait() if code is None else code
+            code = process.wait()
         self.change("stopped", exit_code=code)
         self.ended.set()
 
