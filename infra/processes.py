@@ -129,7 +129,7 @@ class _Child:
     def change(self, status: Status, *, pid: int | None = None, exit_code: int | None = None) -> None:
         self.state = replace(self.state, status=status, pid=pid, exit_code=exit_code, since=datetime.now(UTC))
 
-    def spawn(self) -> None:
+    def spawn(self, restarts: int = 0) -> None:
         spec = self.spec
         if spec.before_start is not None:
             spec.before_start()
@@ -152,8 +152,10 @@ class _Child:
                 start_new_session=True,
             )
         self.started = time.monotonic()
-        self.state = replace(self.state, problem=None)
-        self.change("running", pid=self.process.pid, exit_code=self.state.exit_code)
+        # In one step: other threads read this.
+        self.state = ChildState(
+            spec.name, "running", self.process.pid, restarts, datetime.now(UTC), exit_code=self.state.exit_code
+        )
 
     def watch(self) -> None:
         """Notice an end nobody asked for, and start again when its time has come."""
@@ -163,9 +165,8 @@ class _Child:
                 return
             self._died(code)
         if self.state.status == "waiting" and time.monotonic() >= self.due:
-            self.state = replace(self.state, restarts=self.state.restarts + 1)
             try:
-                self.spawn()
+                self.spawn(self.state.restarts + 1)
             except Exception as problem:
                 # Whatever the reason, the next try may succeed.
                 log.exception(CHILD_NOT_RESTARTED, child=self.spec.name)
