@@ -122,6 +122,8 @@ def start_postgres(home: Path, supervisor: Supervisor, *, durable: bool = True) 
 def _create(cluster: _Cluster, home: Path) -> None:
     """Make the data folder under another name first, so that a half-made one is never taken for whole."""
     draft = home / "postgres.new"
+    for program in ("initdb", NAME):
+        clear_leftovers(draft, program)
     shutil.rmtree(draft, ignore_errors=True)
     make_data_folder(draft, cluster.user)
     secret = home / "postgres.secret"

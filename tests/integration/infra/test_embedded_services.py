@@ -168,6 +168,17 @@ def test_killed_instance_leaves_no_orphan(
             connection.execute("drop table survivor")
 
 
+def test_process_id_used_again_is_no_instance(tmp_path: Path) -> None:
+    """What a killed instance left behind is not believed because some program has its process id now."""
+    with start_services(tmp_path, database_url="postgresql://x", redis_url="redis://x"):
+        text = (tmp_path / "services.json").read_text()
+    left = json.loads(text)
+    (tmp_path / "services.json").write_text(text)
+    assert discover(tmp_path) is not None
+    (tmp_path / "services.json").write_text(json.dumps(left | {"started": left["started"] - 100}))
+    assert discover(tmp_path) is None
+
+
 @pytest.mark.parametrize("name", ["postgres", "redis"])
 def test_killed_server_comes_back(name: str, mortal_services: Services, eventually: Eventually) -> None:
     """A server killed with kill -9 answers again on its port within two seconds or so."""
@@ -192,14 +203,15 @@ def test_pid_file_of_no_server_is_ignored(home: Path, kind: str) -> None:
     """A pid file that names a zombie, or some other program, does not keep PostgreSQL from starting."""
     with start_services(home, durable=False):
         pass
+    owner = (home / "postgres").stat()
     program = ["true"] if kind == "zombie" else ["sleep", "60"]
-    with subprocess.Popen(program) as other:
+    # PostgreSQL only minds processes of its own user.
+    with subprocess.Popen(program, user=owner.st_uid if os.geteuid() == 0 else None) as other:
         if kind == "zombie":
             os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
         lines = [str(other.pid), "/proc/self/cwd", "1", "5432", "", "127.0.0.1", "  1  1", "ready"]
         file = home / "postgres" / "postmaster.pid"
         file.write_text("\n".join(lines))
-        owner = (home / "postgres").stat()
         os.chown(file, owner.st_uid, owner.st_gid)
         with start_services(home, durable=False) as services:
             assert _answers(services.urls)
