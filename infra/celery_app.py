@@ -59,13 +59,13 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class PromptConnection(Connection):
+class PromptConnection(Connection):  # type: ignore[misc] # kombu is taken as untyped
     """Dial a broker that is away every second or two, however long it is away; kombu's own pauses grow to 30 s."""
 
     def ensure_connection(self, *args: Any, **options: Any) -> Any:
         """Connect, trying until it works or the caller's limit is reached."""
         pauses = {"interval_start": 1.0, "interval_step": 0.5, "interval_max": 2.0}
-        return super().ensure_connection(*args, **pauses | options)  # type: ignore[no-untyped-call]
+        return super().ensure_connection(*args, **pauses | options)
 
 
 class PromptMessaging(AMQP):  # type: ignore[misc] # Celery ships no types
