@@ -1,5 +1,8 @@
 """`imagefleet generate`: draw pictures from a prompt and write them to files."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,10 +78,22 @@ def generate(
 def _draw(client: Client, request: dict[str, Any], *, quiet: bool) -> JobView:
     job = client.submit(request)
     try:
-        return follow(client, job, quiet=quiet)
+        with _interruptible():
+            return follow(client, job, quiet=quiet)
     except KeyboardInterrupt:
         _cancel(client, job)
         raise CommandFailed(f"Cancelled job {job.id}.") from None
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Take Ctrl-C, also where a shell started the command in the background, and a polite kill alike."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _cancel(client: Client, job: JobView) -> None:

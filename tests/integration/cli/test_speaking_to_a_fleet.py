@@ -145,15 +145,16 @@ def test_generate_refuses_a_damaged_picture(command: Any, play: Any, view: View,
     assert not (tmp_path / "out.png").exists()
 
 
-def test_ctrl_c_cancels_the_job(command: Any, play: Any, view: View) -> None:
-    """Interrupted while it follows the job, the command asks for the job to be cancelled and says so."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_cancels_the_job(command: Any, play: Any, view: View, number: signal.Signals) -> None:
+    """Interrupted, or killed politely, while it follows the job, the command asks for the job to be cancelled and says so."""
     events = stream((0, 1, "queued", {})) + b": held open"
     events = events.replace(b"content-length: ", b"content-length: 9")
     cancelled = answer(json.dumps(view(state="cancelled")))
     script = play([answer(json.dumps(view()), 202), events, cancelled])
 
     def interrupt() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
 
     script.before = {2: interrupt}
     done = command("generate", "a", url=script.url)
