@@ -7,6 +7,7 @@ Elsewhere than on Linux nothing ties a child to a supervisor that was killed.
 
 import contextlib
 import ctypes
+import itertools
 import os
 import queue
 import signal
@@ -25,6 +26,7 @@ from typing import Literal, Self
 import setproctitle
 
 from infra import launcher
+from infra.logging import get_logger
 
 #: How often children are looked at, seconds.
 TICK = 0.1
@@ -32,6 +34,12 @@ TICK = 0.1
 STEADY_AFTER = 10.0
 BACKOFF_FIRST = 0.5
 BACKOFF_MOST = 30.0
+
+CHILD_DIED = "child died"
+CHILD_RESTARTED = "child restarted"
+CHILD_NOT_RESTARTED = "child could not be restarted"
+CHILD_KILLED = "child killed after its grace time"
+log = get_logger(__name__)
 
 Status = Literal["running", "waiting", "stopped", "ended"]
 
@@ -71,6 +79,8 @@ class ChildSpec:
     grace: float = 10.0
     #: Whether a child that ends unasked is started again.
     restart: bool = True
+    #: Children started one after the other with the same group are stopped at the same time.
+    group: str | None = None
     #: Runs before every start, in the supervisor's thread; an exception counts as a failed start.
     before_start: Callable[[], None] | None = None
 
@@ -139,7 +149,8 @@ class _Child:
                 start_new_session=True,
             )
         self.started = time.monotonic()
-        self.change("running", pid=self.process.pid)
+        self.state = replace(self.state, problem=None)
+        self.change("running", pid=self.process.pid, exit_code=self.state.exit_code)
 
     def watch(self) -> None:
         """Notice an end nobody asked for, and start again when its time has come."""
@@ -153,18 +164,22 @@ class _Child:
             try:
                 self.spawn()
             except Exception as problem:  # noqa: BLE001 - any reason a start fails leads to another try, and is shown
+                log.exception(CHILD_NOT_RESTARTED, child=self.spec.name)
                 self.state = replace(self.state, problem=str(problem))
                 self._wait_longer(self.state.exit_code)
+            else:
+                log.info(CHILD_RESTARTED, child=self.spec.name, pid=self.state.pid)
 
     def _died(self, code: int) -> None:
-        steady = time.monotonic() - self.started >= STEADY_AFTER
+        lived = time.monotonic() - self.started
+        log.warning(CHILD_DIED, child=self.spec.name, pid=self.state.pid, exit_code=code, lived_seconds=round(lived, 1))
         _end_group(self.process)
         self.process = None
         if not self.spec.restart:
             self.change("ended", exit_code=code)
             self.ended.set()
             return
-        if steady:
+        if lived >= STEADY_AFTER:
             self.quick_deaths = 0
         self._wait_longer(code)
 
@@ -175,19 +190,23 @@ class _Child:
         self.due = time.monotonic() + delay
         self.change("waiting", exit_code=code)
 
-    def stop(self, grace: float | None) -> None:
-        """Ask the child to end, then make it."""
+    def ask(self) -> None:
+        """Ask the child to end."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(self.spec.stop_signal)
+
+    def finish(self, deadline: float) -> None:
+        """Wait until the child has ended, or make it end when its time is over."""
         process, self.process = self.process, None
         code = self.state.exit_code
         if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(self.spec.stop_signal)
             try:
-                code = process.wait(self.spec.grace if grace is None else grace)
+                code = process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                _end_group(process)
-                code = process.wait()
+                log.warning(CHILD_KILLED, child=self.spec.name, pid=process.pid)
             _end_group(process)
+            code = process.wait() if code is None else code
         self.change("stopped", exit_code=code)
         self.ended.set()
 
@@ -281,10 +300,22 @@ class Supervisor:
     def _remove(self, name: str, grace: float | None) -> None:
         child = self._children.get(name)
         if child is not None:
-            child.stop(grace)
+            _stop([child], grace)
             self._children = {key: value for key, value in self._children.items() if key != name}
 
     def _remove_all(self) -> None:
-        for child in reversed(self._children.values()):
-            child.stop(None)
-        self._stopping.set()
+        try:
+            backwards = reversed(self._children.values())
+            # A child without a group stands alone.
+            for _, together in itertools.groupby(backwards, key=lambda child: child.spec.group or id(child)):
+                _stop(list(together), None)
+        finally:
+            self._stopping.set()
+
+
+def _stop(children: list[_Child], grace: float | None) -> None:
+    began = time.monotonic()
+    for child in children:
+        child.ask()
+    for child in children:
+        child.finish(began + (child.spec.grace if grace is None else grace))

@@ -20,6 +20,8 @@ class Settings(BaseSettings):
     redis_url: str | None = None
     #: Where pictures go: `file:///path`, `s3://bucket/prefix`, `memory:///`; the home folder's `storage` when unset.
     storage_url: str | None = None
+    #: An S3-compatible server instead of AWS, e.g. `http://127.0.0.1:9000`.
+    storage_endpoint: str | None = None
 
     host: str = "127.0.0.1"
     port: int = Field(default=8420, ge=0, le=65535)
@@ -40,7 +42,7 @@ class Settings(BaseSettings):
     cpu_workers: int = Field(default=1, ge=1, le=64)
 
     #: A running job is lost when its worker has not renewed it for so long (database clock).
-    lease_seconds: float = Field(default=10.0, gt=0)
+    lease_seconds: float = Field(default=8.0, gt=0)
     #: How often a worker renews leases and hears of cancels; well below a third of the lease.
     heartbeat_seconds: float = Field(default=1.0, gt=0)
     load_limit_seconds: float = Field(default=900.0, gt=0)
@@ -56,7 +58,6 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(default=32 * 1024 * 1024, gt=0)
     max_pixels: int = Field(default=16 * 1024 * 1024, gt=0)
-    max_queued_per_owner: int = Field(default=100_000, gt=0)
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"

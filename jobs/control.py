@@ -70,8 +70,10 @@ async def cancel(
 
 def cancel_now(connection: "psycopg.Connection[Any]", job: UUID) -> Change | None:
     """Cancel a job on an operator's word; return the change when it ended at once."""
+    values = {"job": job, "owner": None}
     with connection.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(_CANCEL, {"job": job, "owner": None}).fetchone()
+        # A second time for a job that was claimed or requeued between the two halves of the statement.
+        row = cursor.execute(_CANCEL, values).fetchone() or cursor.execute(_CANCEL, values).fetchone()
     return present(row) if row is not None and row["changed"] else None
 
 

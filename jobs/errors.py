@@ -81,13 +81,6 @@ class IdempotencyMismatch(RequestRefused):
     status = 409
 
 
-class QueueFull(RequestRefused):
-    """The owner has as many waiting jobs as allowed."""
-
-    code = "queue_full"
-    status = 429
-
-
 class JobFailure(ImagefleetError):
     """The job cannot finish."""
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import psycopg
+from psycopg.rows import tuple_row
 
 
 @dataclass(frozen=True)
@@ -35,5 +36,5 @@ def renew(connection: "psycopg.Connection[Any]", beats: Sequence[Beat], lease_se
         "epochs": [beat.epoch for beat in beats],
         "steps": [beat.step for beat in beats],
     }
-    with connection.cursor() as cursor:
+    with connection.cursor(row_factory=tuple_row) as cursor:
         return dict(cursor.execute(_RENEW, values).fetchall())

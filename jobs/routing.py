@@ -19,11 +19,11 @@ class HardwareClass(NamedTuple):
     memory_bytes: int
 
 
-#: Smallest first. A device counts as its class from 94 % of the nominal size: drivers keep a little for themselves.
+#: Smallest first. A device counts as its class from 90 % of the nominal size: drivers and error correction keep some for themselves.
 GPU_CLASSES: Final = tuple(HardwareClass(f"gpu-{size}g", size * GIB) for size in (8, 12, 16, 24, 48, 80, 141))
 CPU: Final = "cpu"
 CLASSES: Final = (CPU, *(entry.name for entry in GPU_CLASSES))
-_NOMINAL: Final = 0.94
+_NOMINAL: Final = 0.9
 
 
 def hardware_class(kind: Literal["cpu", "gpu"], memory_bytes: int) -> str:

@@ -1,6 +1,7 @@
 """How a running job ends, or goes back: every statement is guarded by epoch, so a worker that lost the job changes nothing.
 
-Each function returns the change to announce, or None when the job was no longer this writer's.
+Each function returns the change to announce, or None when the job was no longer this writer's. Repeated because the reply to a commit was
+lost, each returns the change it had made: None always means that another writer has the job.
 """
 
 from collections.abc import Sequence
@@ -59,7 +60,7 @@ where {_MINE} and (not %(retryable)s or attempts + 1 >= {MAX_ATTEMPTS}) returnin
 
 _RETRY: Final = f"""
 update jobs set state = case when cancel_requested_at is null then 'queued' else 'cancelled' end, epoch = epoch + 1, state_seq = 1,
-    lease_until = null, attempts = attempts + 1, requeue_reason = %(code)s,
+    lease_until = null, attempts = attempts + 1, requeue_reason = %(reason)s,
     finished_at = case when cancel_requested_at is null then null else clock_timestamp() end,
     available_at = clock_timestamp() + make_interval(secs => {RETRY_SECONDS} * (attempts + 1))
 where {_MINE} returning {PRESENT_COLUMNS}
@@ -102,10 +103,20 @@ def lose_statement(where: str) -> str:
 
 _LOSE: Final = lose_statement("jobs.id = %(job)s and jobs.epoch = %(epoch)s")
 
+# Only the writer of an epoch ends it under that epoch, so a final state there is its own work.
+_ENDED: Final = f"""select {PRESENT_COLUMNS} from jobs
+where id = %(job)s and epoch = %(epoch)s and state_seq = %(seq)s and state in ('succeeded', 'failed', 'cancelled')"""
 
-def _change(connection: "psycopg.Connection[Any]", statement: str, values: dict[str, Any]) -> Change | None:
+# Whoever took the job back from this epoch, the event that says so is the same.
+_TAKEN_BACK: Final = f"""select {PRESENT_COLUMNS} from jobs
+where id = %(job)s and epoch = %(epoch)s + 1 and state_seq = 1 and state <> 'running' and requeue_reason = %(reason)s"""
+
+
+def _change(
+    connection: "psycopg.Connection[Any]", statement: str, repeated: str, values: dict[str, Any]
+) -> Change | None:
     with connection.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(statement, values).fetchone()
+        row = cursor.execute(statement, values).fetchone() or cursor.execute(repeated, values).fetchone()
     return None if row is None else present(row)
 
 
@@ -132,14 +143,14 @@ def complete(
         "digests": [picture.sha256 for picture in pictures],
         "keys": [picture.key for picture in pictures],
     }
-    return _change(connection, _COMPLETE, values)
+    return _change(connection, _COMPLETE, _ENDED, values)
 
 
 def fail(connection: "psycopg.Connection[Any]", job: UUID, epoch: int, seq: int, failure: JobFailure) -> Change | None:
     """Record a failure: the fleet's counts as a loss, a retryable one of the job's own as an attempt, any other ends the job."""
     mine = {"job": job, "epoch": epoch}
     if failure.fleet_fault:
-        return _change(connection, _LOSE, {**mine, "reason": failure.code})
+        return _change(connection, _LOSE, _TAKEN_BACK, {**mine, "reason": failure.code})
     values = {
         **mine,
         "seq": seq,
@@ -148,17 +159,17 @@ def fail(connection: "psycopg.Connection[Any]", job: UUID, epoch: int, seq: int,
         "retryable": failure.retryable,
         "charged": int(failure.retryable),
     }
-    ended = _change(connection, _FAIL, values)
+    ended = _change(connection, _FAIL, _ENDED, values)
     if ended is None and failure.retryable:
-        return _change(connection, _RETRY, {**mine, "code": failure.code})
+        return _change(connection, _RETRY, _TAKEN_BACK, {**mine, "reason": failure.code})
     return ended
 
 
 def stopped(connection: "psycopg.Connection[Any]", job: UUID, epoch: int, seq: int) -> Change | None:
     """Record a cancel; call it only when nothing of the job runs any more."""
-    return _change(connection, _STOPPED, {"job": job, "epoch": epoch, "seq": seq})
+    return _change(connection, _STOPPED, _ENDED, {"job": job, "epoch": epoch, "seq": seq})
 
 
 def hand_back(connection: "psycopg.Connection[Any]", job: UUID, epoch: int, reason: str) -> Change | None:
     """Put a job back into its queue and charge it nothing."""
-    return _change(connection, _HAND_BACK, {"job": job, "epoch": epoch, "reason": reason})
+    return _change(connection, _HAND_BACK, _TAKEN_BACK, {"job": job, "epoch": epoch, "reason": reason})

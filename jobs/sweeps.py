@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, tuple_row
 
 from jobs.changes import PRESENT_COLUMNS, Change, present
 from jobs.errors import TooLargeForFleet
@@ -79,13 +79,13 @@ def expire_deadlines(connection: "psycopg.Connection[Any]") -> list[Change]:
 
 def waiting_queues(connection: "psycopg.Connection[Any]", queues: Sequence[str]) -> list[str]:
     """Return those of `queues` in which a job could start now."""
-    with connection.cursor() as cursor:
+    with connection.cursor(row_factory=tuple_row) as cursor:
         return [row[0] for row in cursor.execute(_WAITING, {"queues": list(queues)}).fetchall()]
 
 
 def retire(connection: "psycopg.Connection[Any]", days: float) -> int:
     """Delete a batch of jobs that ended more than `days` ago, leaving their pictures to `garbage`; return how many."""
-    with connection.cursor() as cursor:
+    with connection.cursor(row_factory=tuple_row) as cursor:
         row = cursor.execute(_RETIRE, {"days": days}).fetchone()
     return 0 if row is None else int(row[0])
 
@@ -98,7 +98,7 @@ def forget(connection: "psycopg.Connection[Any]") -> None:
 
 def garbage_keys(connection: "psycopg.Connection[Any]") -> list[str]:
     """Return a batch of storage keys no row refers to."""
-    with connection.cursor() as cursor:
+    with connection.cursor(row_factory=tuple_row) as cursor:
         return [row[0] for row in cursor.execute(_GARBAGE).fetchall()]
 
 

@@ -57,19 +57,19 @@ def _create_tables() -> None:
         "fair_clock",
         sa.Column("queue", sa.Text(), nullable=False),
         sa.Column("vtime", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("queue", name=op.f("fair_clock_pkey")),
+        sa.PrimaryKeyConstraint("queue", name=op.f("pk_fair_clock")),
     )
     op.create_table(
         "fair_owners",
         sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("vtime", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("owner", name=op.f("fair_owners_pkey")),
+        sa.PrimaryKeyConstraint("owner", name=op.f("pk_fair_owners")),
     )
     op.create_table(
         "garbage",
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("since", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.PrimaryKeyConstraint("key", name=op.f("garbage_pkey")),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_garbage")),
     )
     op.create_table(
         "jobs",
@@ -111,19 +111,19 @@ def _create_tables() -> None:
         sa.Column("idempotency_key", sa.Text(), nullable=True),
         sa.Column("request_hash", sa.Text(), nullable=True),
         sa.Column("request", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.CheckConstraint("(state = 'failed') = (error_code is not null)", name=op.f("jobs_failed_has_code")),
+        sa.CheckConstraint("(state = 'failed') = (error_code is not null)", name=op.f("ck_jobs_failed_has_code")),
         sa.CheckConstraint(
             "(state = 'running') = (lease_until is not null) and (state <> 'running' or worker is not null)",
-            name=op.f("jobs_running_has_lease"),
+            name=op.f("ck_jobs_running_has_lease"),
         ),
         sa.CheckConstraint(
             "(state in ('succeeded', 'failed', 'cancelled')) = (finished_at is not null)",
-            name=op.f("jobs_final_has_end"),
+            name=op.f("ck_jobs_final_has_end"),
         ),
         sa.CheckConstraint(
-            "state in ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name=op.f("jobs_state_known")
+            "state in ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name=op.f("ck_jobs_state_known")
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("jobs_pkey")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
     op.create_index(
         "jobs_batch",
@@ -180,8 +180,8 @@ def _create_tables() -> None:
         sa.Column("current", sa.ARRAY(sa.Uuid()), server_default="{}", nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("seen_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.CheckConstraint("state in ('idle', 'busy', 'draining', 'offline')", name=op.f("workers_state_known")),
-        sa.PrimaryKeyConstraint("name", name=op.f("workers_pkey")),
+        sa.CheckConstraint("state in ('idle', 'busy', 'draining', 'offline')", name=op.f("ck_workers_state_known")),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_workers")),
     )
     op.create_table(
         "images",
@@ -195,7 +195,7 @@ def _create_tables() -> None:
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("sha256", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["job"], ["jobs.id"], name=op.f("images_job_fkey"), ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("job", "index", name=op.f("images_pkey")),
-        sa.UniqueConstraint("key", name=op.f("images_key_key")),
+        sa.ForeignKeyConstraint(["job"], ["jobs.id"], name=op.f("fk_images_job_jobs"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("job", "index", name=op.f("pk_images")),
+        sa.UniqueConstraint("key", name=op.f("uq_images_key")),
     )

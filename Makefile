@@ -1,0 +1,68 @@
+# Every verb a person or CI needs. `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# The first Python that is new enough; `make PYTHON=… <verb>` chooses another.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Where to take torch from (a CPU, CUDA or ROCm build); empty takes pip's default index. See README, "GPUs".
+TORCH_INDEX ?=
+
+##@ Use it
+.PHONY: run
+run: $(READY)  ## set up, start everything on this machine, draw one picture, serve until Ctrl-C
+	@$(BIN)/imagefleet up --draw "a red circle on a blue background"
+
+##@ Work on it
+.PHONY: setup test check format bench soak reference-models web clean
+setup: $(READY)  ## create .venv with the exact versions of constraints.txt
+
+test: $(READY)  ## run every test on real servers, on free ports of their own
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)  ## formatting, lint, types, import rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy .
+	@$(BIN)/lint-imports
+
+format: $(READY)  ## format and mend what ruff can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(READY)  ## measure, as ratios inside one interleaved run; writes benchmarks/results/
+	@$(BIN)/python -m benchmarks.run $(ARGS)
+
+soak: $(READY)  ## kill one part after the other under load for half an hour
+	@$(BIN)/python -m pytest tests/faults -m "slow or not slow" $(ARGS)
+
+reference-models: $(READY)  ## train the reference models again (about half an hour on two cores)
+	@$(BIN)/python -m reference_models.train shapes-sd15
+
+web:  ## build the web application
+	@echo "There is no web application in this version: the API's pages are at / and /docs."
+
+##@ With a GPU
+.PHONY: test-gpu bench-gpu
+test-gpu: $(READY)  ## the tests that need a GPU; they skip where there is none
+	@$(BIN)/python -m pytest tests/gpu -m gpu $(ARGS)
+
+bench-gpu: $(READY)  ## the measurements that need a GPU
+	@$(BIN)/python -m benchmarks.gpu.run $(ARGS)
+
+clean:  ## remove the environment and caches (never .imagefleet)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (on Debian: apt-get install python3 python3-venv)."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "This Python cannot make environments (on Debian: apt-get install python3-venv)."; exit 1; }
+	@echo "Installing into $(VENV) (several minutes the first time) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+.PHONY: help
+help:
+	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*##/ {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

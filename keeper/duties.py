@@ -1,0 +1,87 @@
+"""What the leader does each round, one function a duty; each is harmless when repeated or cut short."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import celery
+import psycopg
+import redis
+
+from infra.logging import get_logger
+from infra.storage import Storage, StorageUnavailable
+from jobs import sweeps
+from jobs.changes import Change
+from jobs.dispatch import wake
+from jobs.events import EventWriter
+from jobs.fleet import Fleet
+from jobs.roster import fleet_now
+
+log = get_logger(__name__)
+
+JOB_TAKEN_BACK: Final = "job_taken_back"
+JOB_EXPIRED: Final = "job_expired"
+JOBS_REROUTED: Final = "jobs_rerouted"
+JOBS_RETIRED: Final = "jobs_retired"
+REDIS_AWAY: Final = "redis_away"
+STORAGE_AWAY: Final = "storage_away"
+
+
+def take_back(connection: "psycopg.Connection[Any]") -> list[Change]:
+    """Requeue what dead workers held, and fail what waited past its deadline."""
+    lost = sweeps.expire_leases(connection)
+    late = sweeps.expire_deadlines(connection)
+    for change in lost:
+        log.warning(JOB_TAKEN_BACK, job=str(change.job), epoch=change.epoch, outcome=change.type)
+    for change in late:
+        log.info(JOB_EXPIRED, job=str(change.job))
+    return [*lost, *late]
+
+
+def reroute(connection: "psycopg.Connection[Any]") -> Fleet:
+    """Move waiting jobs to where the present workers would take them, and return who is there."""
+    fleet = fleet_now(connection)
+    moved = sweeps.reroute(connection, fleet)
+    if moved:
+        log.info(JOBS_REROUTED, queues=moved)
+    return fleet
+
+
+def announce(writer: EventWriter, changes: Sequence[Change]) -> None:
+    """Tell watchers; what Redis does not take, they learn from the database."""
+    try:
+        writer.publish([change.event for change in changes])
+    except redis.RedisError as problem:
+        log.warning(REDIS_AWAY, problem=str(problem))
+
+
+def wake_workers(
+    connection: "psycopg.Connection[Any]", application: "celery.Celery", client: "redis.Redis", fleet: Fleet
+) -> list[str]:
+    """Send a wake-up to every queue where a job could start and a worker listens; return those queues."""
+    served = sorted({queue for worker in fleet.online() for queue in worker.queues})
+    woken = []
+    for queue in sweeps.waiting_queues(connection, served):
+        try:
+            if wake(application, client, queue, fleet.serving(queue)):
+                woken.append(queue)
+        except (redis.RedisError, OSError, application.connection_errors) as problem:  # type: ignore[misc]  # a tuple kombu builds
+            log.warning(REDIS_AWAY, problem=str(problem))
+            break
+    return woken
+
+
+def tidy(connection: "psycopg.Connection[Any]", storage: Storage, retention_days: float) -> None:
+    """Delete what was kept long enough, and the objects no row refers to."""
+    retired = sweeps.retire(connection, retention_days)
+    if retired:
+        log.info(JOBS_RETIRED, jobs=retired)
+    sweeps.forget(connection)
+    removed = []
+    for key in sweeps.garbage_keys(connection):
+        try:
+            storage.delete(key)
+        except StorageUnavailable as problem:
+            log.warning(STORAGE_AWAY, problem=str(problem))
+            break
+        removed.append(key)
+    sweeps.garbage_removed(connection, removed)

@@ -1,0 +1,87 @@
+"""What a paused run waits for, and the stand-ins that make it wait.
+
+Knows neither diffusers nor the engine: a proxy is given the function that pauses.
+"""
+
+from collections.abc import Hashable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+
+#: `step` is a step boundary and wants no answer; `done` carries the run's result.
+Kind = Literal["denoise", "control", "encode", "decode", "step", "done"]
+
+
+class Ask(NamedTuple):
+    """One thing a run waits for."""
+
+    kind: Kind
+    #: The real module and the method to call on it; None for `step` and `done`.
+    module: Any = None
+    method: str = ""
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = {}
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows the call holds: 2 per picture under classifier-free guidance."""
+        sample = self.args[0] if self.args else next(iter(self.kwargs.values()), None)
+        return sample.shape[0] if isinstance(sample, torch.Tensor) and sample.ndim else 1
+
+    @property
+    def key(self) -> Hashable:
+        """Return what must be equal for two asks to share one call."""
+        return (self.kind, id(self.module), self.method, _form(self.args), _form(self.kwargs))
+
+    def perform(self) -> Any:
+        """Call the module as the run would have done."""
+        return getattr(self.module, self.method)(*self.args, **self.kwargs)
+
+
+class Pause(Protocol):
+    """Hand an ask to the engine and return its answer."""
+
+    def __call__(self, ask: Ask, /) -> Any:
+        """Wait for the answer to `ask`."""
+        ...
+
+
+def _form(value: object) -> Hashable:
+    """Return what must be equal for two arguments to travel in one call."""
+    if isinstance(value, torch.Tensor):
+        # The first dimension counts rows where there is more than one dimension.
+        return ("tensor", value.shape[1:] if value.ndim > 1 else value.shape, value.dtype, value.device)
+    if isinstance(value, Mapping):
+        return tuple((name, _form(each)) for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(_form(each) for each in value)
+    return value if isinstance(value, Hashable) else id(value)
+
+
+class Proxy:
+    """Stand in for a module: the named methods ask and wait, everything else is the module's own."""
+
+    __slots__ = ("_kinds", "_module", "_pause")
+
+    def __init__(self, module: Any, kinds: Mapping[str, Kind], pause: Pause) -> None:
+        self._module = module
+        self._kinds = kinds
+        self._pause = pause
+
+    # Pipelines ask `isinstance(self.controlnet, ControlNetModel)` and the like.
+    @property
+    def __class__(self) -> Any:  # type: ignore[override]
+        return type(self._module)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._pause(Ask(self._kinds["__call__"], self._module, "__call__", args, kwargs))
+
+    def __getattr__(self, name: str) -> Any:
+        kind = self._kinds.get(name)
+        if kind is None:
+            return getattr(self._module, name)
+
+        def wait(*args: Any, **kwargs: Any) -> Any:
+            return self._pause(Ask(kind, self._module, name, args, kwargs))
+
+        return wait

@@ -1,0 +1,174 @@
+"""One loaded model set, as its user sees it. A family adds how parameters become arguments of a diffusers pipeline.
+
+It does not know where models come from, which of them stay loaded, or who waits for the picture.
+"""
+
+import copy
+import hashlib
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+
+from jobs.contract import JobParameters, image_seed
+from jobs.errors import DrawingFailed
+from models_registry.entries import ModelEntry
+from models_registry.families import FAMILIES, FamilyFacts
+from models_registry.schedulers import SchedulerNameError, find_scheduler
+from pipelines.engine.asks import Kind
+from pipelines.engine.body import Asking, Body
+from pipelines.engine.checkpoint import Checkpoint
+from pipelines.engine.engine import Counters, Engine, StepReport
+from pipelines.engine.state import State, check_fits
+from pipelines.failures import as_failure
+from pipelines.pictures import Picture, to_pixels
+from pipelines.previews import PreviewMatrix, denoised
+from pipelines.schedulers import STEP_BOUND, build_scheduler, seed_scheduler
+
+_CODER: Mapping[str, Kind] = MappingProxyType({"encode": "encode", "decode": "decode"})
+
+
+class Cost(NamedTuple):
+    """What one picture asks of the device."""
+
+    #: Rows of each denoiser call: 2 under classifier-free guidance.
+    rows: int
+    #: Denoiser calls from first to last step.
+    calls: int
+    #: Peak of activations, bytes: an estimate from the family's facts.
+    bytes: int
+
+
+class Family(ABC):
+    """One loaded model set: prepare, step, finish, and each state's close. One thread uses it."""
+
+    #: A key of `models_registry.families.FAMILIES`.
+    name: ClassVar[str]
+    #: Which calls of which components wait for the engine.
+    asking: ClassVar[Asking] = MappingProxyType({"unet": MappingProxyType({"__call__": "denoise"}), "vae": _CODER})
+
+    def __init__(self, pipe: Any, entry: ModelEntry, preview: PreviewMatrix, counters: Counters) -> None:
+        self.entry = entry
+        self.pipe = pipe
+        self.counters = counters
+        #: States prepared and not yet closed.
+        self.open_states: set[State] = set()
+        self._engine = Engine(counters)
+        self._preview = preview
+        #: Built once per name: a copy costs a sixth of building one.
+        self._templates: dict[tuple[str, int], Any] = {}
+        self._numbers = itertools.count(1)
+
+    @property
+    def facts(self) -> FamilyFacts:
+        """Return what the family can do."""
+        return FAMILIES[self.name]
+
+    @abstractmethod
+    def arguments(self, parameters: JobParameters) -> dict[str, Any]:
+        """Return the keyword arguments of the pipeline's call, the generator and the callback apart."""
+
+    def prepare(self, parameters: JobParameters, index: int, resume: Checkpoint | None = None) -> State:
+        """Start picture `index` of a job, or go on from a checkpoint; return it before its next step.
+
+        Raises `JobFailure` when it cannot be drawn, and `CheckpointMismatchError` for a checkpoint of something else.
+        """
+        seed = image_seed(parameters, index)
+        request = self._digest(parameters, index)
+        scheduler = self._scheduler(parameters, seed)
+        if resume is not None:
+            check_fits(resume, request, scheduler)
+        body = Body(
+            self.pipe,
+            scheduler,
+            self.asking,
+            {**self.arguments(parameters), "output_type": "np", "return_dict": False},
+            # On the CPU whatever the device: the same seed gives the same noise everywhere.
+            torch.Generator("cpu").manual_seed(seed),
+            resume,
+        )
+        state = State(
+            body,
+            number=next(self._numbers),
+            index=index,
+            seed=seed,
+            request=request,
+            preview=lambda latents, stepped, own: self._preview.draw(
+                denoised(latents, stepped, own), self.entry.latent_factor
+            ),
+            closed=self.open_states.discard,
+        )
+        self.open_states.add(state)
+        try:
+            self._engine.start(state)
+        except BaseException:
+            state.close()
+            raise
+        return state
+
+    def step(self, states: Sequence[State]) -> StepReport:
+        """Take each state through one scheduler step; failures are in the report and hurt nobody else."""
+        return self._engine.step(states)
+
+    def finish(self, states: Sequence[State]) -> list[Picture]:
+        """Decode states in phase `decode` and return their pictures in order; closes none.
+
+        When one fails, its failure is raised after the others were decoded: finish those again to have them at once.
+        """
+        errors = dict(self._engine.finish(states))
+        for state in states:
+            if state not in errors and state.picture is None:
+                self._take(state, errors)
+        for failure in errors.values():
+            raise failure
+        return [state.picture for state in states if state.picture is not None]
+
+    def cost(self, parameters: JobParameters) -> Cost:
+        """Estimate what one picture of the job asks of the device."""
+        rows = 2 if parameters.guidance_scale > 1 else 1
+        spec = find_scheduler(parameters.scheduler, parameters.schedule_type)
+        # Second-order schedulers save the second call of the last step.
+        calls = parameters.steps * spec.calls_per_step - (spec.calls_per_step - 1)
+        pixels = parameters.width * parameters.height
+        return Cost(rows, calls, pixels * self.facts.activation_bytes_per_pixel * rows // 2)
+
+    def close(self) -> None:
+        """Close every open state and drop the weights; again is harmless."""
+        for state in tuple(self.open_states):
+            state.close()
+        self.pipe = None
+        self._templates.clear()
+
+    def _take(self, state: State, errors: dict[State, Any]) -> None:
+        if state.ask is None or state.ask.kind != "done":
+            raise RuntimeError(f"{state!r} cannot be finished: step it until its phase is decode")
+        images = np.asarray(state.ask.args[0][0])
+        failure = None
+        try:
+            state.picture = Picture(state.index, state.seed, to_pixels(images[0]))
+        except Exception as error:  # noqa: BLE001 - one state's error must not lose the others' pictures
+            failure = as_failure(error)
+        if failure is not None:
+            state.failure = errors[state] = failure
+
+    def _scheduler(self, parameters: JobParameters, seed: int) -> Any:
+        try:
+            spec = find_scheduler(parameters.scheduler, parameters.schedule_type)
+        except SchedulerNameError as error:
+            raise DrawingFailed(error.message) from None
+        key = (spec.label, parameters.steps if spec.class_name in STEP_BOUND else 0)
+        if key not in self._templates:
+            self._templates[key] = build_scheduler(spec, self.pipe.scheduler.config, parameters.steps)
+        return seed_scheduler(copy.deepcopy(self._templates[key]), seed)
+
+    def _digest(self, parameters: JobParameters, index: int) -> str:
+        """Identify what a checkpoint belongs to: everything that changes the picture's bits, nothing else."""
+        shown = parameters.model_dump_json(
+            exclude={"labels", "priority", "deadline_s", "preview_every", "output", "hardware", "num_images", "seed"}
+        )
+        text = f"{self.name}\n{self.entry.model_key}\n{shown}\n{image_seed(parameters, index)}"
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,28 @@
+"""From a scheduler's name to a diffusers scheduler that suits the model. Which names exist is `models_registry`'s business."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import diffusers
+
+from models_registry.schedulers import SchedulerSpec
+
+#: Classes that pick their steps from a number of original steps, and refuse to take more.
+STEP_BOUND = frozenset({"LCMScheduler", "TCDScheduler"})
+
+
+def build_scheduler(spec: SchedulerSpec, model_config: Mapping[str, Any], steps: int) -> Any:
+    """Build the scheduler of `spec` with the model's own noise settings (`pipe.scheduler.config`)."""
+    cls = getattr(diffusers, spec.class_name)
+    config = dict(spec.config)
+    if spec.class_name in STEP_BOUND:
+        config["original_inference_steps"] = max(steps, model_config.get("original_inference_steps") or 50)
+    return cls.from_config(model_config, **config)
+
+
+def seed_scheduler(scheduler: Any, seed: int) -> Any:
+    """Tie a scheduler that draws noise without the pipeline's generator to the picture's seed; return it."""
+    if hasattr(scheduler, "noise_sampler_seed"):
+        # torchsde takes a signed seed.
+        scheduler.noise_sampler_seed = seed % 2**63
+    return scheduler
