@@ -4,19 +4,21 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
-import structlog
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from broker_api.authentication import authenticate, require_scope
+from broker_api.authentication import authenticate, authenticate_browser, require_scope
 from broker_api.bodies import read_json
 from broker_api.endpoints import Call, Endpoint
 from broker_api.problems import problem_of, problem_response
 from broker_api.refusals import MethodNotAllowed
 from broker_api.services import Services, services_of
+from infra.logging import get_logger
+
+log = get_logger(__name__)
 
 HANDLER_FAILED: Final = "handler_failed"
 #: As nginx calls it: the client closed the connection before it had an answer.
@@ -55,7 +57,7 @@ class PathDoor:
         services = services_of(request.scope)
         caller = None
         if endpoint.access != "public":
-            caller = await authenticate(request, services.keys)
+            caller = await (authenticate_browser if endpoint.basic else authenticate)(request, services.keys)
             request.scope["key_id"] = caller.key_id
             require_scope(caller, endpoint.access)
         query = None if endpoint.query is None else _query(endpoint.query, request)
@@ -73,7 +75,7 @@ def _problem(error: Exception, request: Request, *, openai: bool) -> Response:
         return Response(status_code=CLIENT_LEFT)
     answer = problem_of(error)
     if answer.problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        structlog.get_logger().error(HANDLER_FAILED, path=request.url.path, exc_info=error)
+        log.error(HANDLER_FAILED, path=request.url.path, exc_info=error)
     return problem_response(answer, request_id=request.scope.get("request_id"), openai=openai)
 
 

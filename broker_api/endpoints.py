@@ -120,3 +120,7 @@ class Endpoint:
     errors: tuple[type[RequestRefused], ...] = ()
     #: Problems also carry OpenAI's member `error`.
     openai: bool = False
+    #: The key may also come as HTTP Basic password, which browsers ask for.
+    basic: bool = False
+    #: Part of the OpenAPI document.
+    listed: bool = True

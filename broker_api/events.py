@@ -1,22 +1,24 @@
 """GET /v1/jobs/{id}/events: a job's events as they happen, as server-sent events that resume without gap or repeat."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Final
 from uuid import UUID
 
-import structlog
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from broker_api.endpoints import Call, not_found
 from broker_api.listening import Hub
-from broker_api.refusals import BodyTimeout
-from broker_api.topics import Frame, Reader, coalesce, encode, opening
+from broker_api.refusals import BodyTimeout, BodyTooLarge
+from broker_api.topics import Frame, Reader, encode, opening
 from jobs.changes import Change
-from jobs.events import parse_event_id
+from jobs.events import FINAL_EVENTS, parse_event_id
 from jobs.reading import present_changes
+from infra.logging import get_logger
+
+log = get_logger(__name__)
 
 #: A silent stream says so often that it lives; proxies cut what is silent for longer.
 KEEP_ALIVE_SECONDS: Final = 7.0
@@ -37,7 +39,7 @@ async def read_events(call: Call) -> Response:
     if job not in found:
         raise not_found()
     seen = parse_event_id(call.request.headers.get("last-event-id", ""))
-    if found[job].type in {"succeeded", "failed", "cancelled"} and seen == found[job].event.order:
+    if found[job].type in FINAL_EVENTS and seen == found[job].event.order:
         # An EventSource that is told so stays away.
         return Response(status_code=204)
     return EventStream(call.services.hub, found[job], seen)
@@ -56,7 +58,6 @@ class EventStream(Response):
         self._hub = hub
         self._present = present
         self._seen = seen
-        self._gone = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the job has ended, the reader has left or stalls, or the server stops."""
@@ -65,33 +66,21 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": b""})
             return
         async with self._hub.watch(self._present.job) as reader:
-            leaving = asyncio.create_task(self._notice_leaving(receive, reader.wake))
             try:
-                await self._stream(reader, send)
+                async with _departure(receive, reader) as left:
+                    await self._stream(reader, send, left)
             except TimeoutError:
                 # The response stays unfinished on purpose: the server closes the connection, and the reader knows that it was cut.
-                structlog.get_logger().info(READER_STALLED, job=str(self._present.job), seconds=STALL_SECONDS)
-            finally:
-                leaving.cancel()
-                await asyncio.gather(leaving, return_exceptions=True)
+                log.info(READER_STALLED, job=str(self._present.job), seconds=STALL_SECONDS)
 
-    async def _notice_leaving(self, receive: Receive, wake: Callable[[], None]) -> None:
-        try:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        except (ClientDisconnect, BodyTimeout):
-            pass
-        self._gone = True
-        wake()
-
-    async def _stream(self, reader: Reader, send: Send) -> None:
+    async def _stream(self, reader: Reader, send: Send, left: asyncio.Event) -> None:
         first = opening(reader.topic, encode(self._present.event), self._seen)
         if first.end_expected:
             self._hub.expect(self._present)
         reader.position = first.position
         await _write(send, PREAMBLE, first.frames)
         ended = first.over or (bool(first.frames) and first.frames[-1].final)
-        while not (ended or self._gone or self._hub.stopping or reader.topic.closed):
+        while not (ended or left.is_set() or self._hub.stopping or reader.topic.closed):
             if not await reader.wait(KEEP_ALIVE_SECONDS):
                 await _write(send, KEEP_ALIVE, [])
                 continue
@@ -108,12 +97,32 @@ async def _write(send: Send, text: bytes, frames: list[Frame]) -> None:
         await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-async def wait_for_end(hub: Hub, job: UUID, seconds: float, left: Callable[[], bool]) -> None:
+@contextlib.asynccontextmanager
+async def _departure(receive: Receive, reader: Reader) -> AsyncIterator[asyncio.Event]:
+    """Wake the reader when its client leaves, and say so."""
+    left = asyncio.Event()
+
+    async def notice() -> None:
+        with contextlib.suppress(BodyTimeout, BodyTooLarge):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        left.set()
+        reader.wake()
+
+    task = asyncio.create_task(notice())
+    try:
+        yield left
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def wait_for_end(hub: Hub, job: UUID, seconds: float, receive: Receive) -> None:
     """Return when the job has ended, the time is up, the client has left, or the server stops."""
     clock = asyncio.get_running_loop().time
     until = clock() + seconds
-    async with hub.watch(job) as reader:
-        while not (reader.topic.ended or reader.topic.closed or hub.stopping or left()):
+    async with hub.watch(job) as reader, _departure(receive, reader) as left:
+        while not (reader.topic.ended or reader.topic.closed or hub.stopping or left.is_set()):
             rest = until - clock()
             if rest <= 0:
                 return

@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
-import structlog
 from pydantic import BaseModel, Field
 
 from broker_api.key_format import NewKey, draw_key, hash_of, key_id_of
@@ -17,6 +16,9 @@ from broker_api.refusals import KeyInvalid
 from infra.clock import Clock
 from infra.database import AsyncConnection, AsyncPool, Connection
 from infra.files import make_private_folder, write_private
+from infra.logging import get_logger
+
+log = get_logger(__name__)
 
 Scope = Literal["user", "admin"]
 
@@ -216,7 +218,7 @@ class KeyRing:
                 await connection.execute(_TOUCH, (used,))
         except DATABASE_ERRORS as error:
             self._used.update(used)
-            structlog.get_logger().warning(LAST_USED_FAILED, reason=str(error))
+            log.warning(LAST_USED_FAILED, reason=str(error))
 
     async def keep_last_used(self) -> None:
         """Write the times of use once a minute, for ever."""

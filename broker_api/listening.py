@@ -11,7 +11,6 @@ from typing import Any, Final
 from uuid import UUID
 
 import redis.asyncio
-import structlog
 from prometheus_client import Counter
 from pydantic import ValidationError
 from redis.exceptions import RedisError
@@ -22,6 +21,9 @@ from infra.database import AsyncPool
 from jobs.changes import Change
 from jobs.events import Event, channel, kept
 from jobs.reading import present_changes
+from infra.logging import get_logger
+
+log = get_logger(__name__)
 
 #: Watched jobs are looked up in the database so often, seconds.
 POLL_SECONDS: Final = 1.5
@@ -133,7 +135,6 @@ class Hub:
                     await self._subscription.unsubscribe(channel(job))
 
     async def _listen(self) -> None:
-        log = structlog.get_logger()
         while True:
             reason = "closed"
             try:
@@ -184,7 +185,7 @@ class Hub:
         try:
             event = Event.model_validate_json(data)
         except ValidationError:
-            structlog.get_logger().warning(MESSAGE_STRANGE, job=str(topic.job))
+            log.warning(MESSAGE_STRANGE, job=str(topic.job))
             return
         if event.order <= topic.last:
             return

@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import structlog
 from kombu.exceptions import KombuError
 from prometheus_client import Counter as Metric
 from redis.exceptions import RedisError
 
 from jobs.changes import Change
 from jobs.events import AsyncEventWriter
+from infra.logging import get_logger
+
+log = get_logger(__name__)
 
 #: Changes that wait to be announced; what comes on top is dropped.
 BACKLOG: Final = 10_000
@@ -61,7 +63,7 @@ class Relay:
             try:
                 await self._announce(changes)
                 if self._failing:
-                    structlog.get_logger().info(RELAY_RESUMED)
+                    log.info(RELAY_RESUMED)
                 self._failing = False
             except _ERRORS as error:
                 await self._rest(len(changes), error)
@@ -91,7 +93,7 @@ class Relay:
 
     async def _rest(self, lost: int, error: BaseException) -> None:
         if not self._failing:
-            structlog.get_logger().warning(RELAY_DROPPED, reason=f"{type(error).__name__}: {error}")
+            log.warning(RELAY_DROPPED, reason=f"{type(error).__name__}: {error}")
         self._failing = True
         await asyncio.sleep(REST_SECONDS)
         while not self._queue.empty():

@@ -1,18 +1,19 @@
 """What admission must know of models and workers, held in memory and renewed about each second, so that a submit asks the database nothing."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
-
-import structlog
 
 from broker_api.problems import DATABASE_ERRORS, RETRY_SECONDS
 from broker_api.refusals import Starting
 from infra.database import AsyncPool
+from infra.logging import get_logger
 from jobs.fleet import Fleet
-from jobs.reading import QueueView, crowded_owners, queues
+from jobs.reading import QueueView, queues
 from jobs.roster import fleet
 from models_registry.catalogue import Catalogue, load_catalogue
+
+log = get_logger(__name__)
 
 REFRESH_SECONDS: Final = 1.0
 #: Counting what waits reads every waiting row: it is done this much more seldom.
@@ -29,23 +30,13 @@ class Snapshot:
     fleet: Fleet
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What waits and runs, of a moment."""
-
-    queues: tuple[QueueView, ...] = ()
-    #: Owners who have as many waiting jobs as they may.
-    crowded: frozenset[str] = field(default_factory=frozenset)
-
-
 class Snapshots:
     """Hold the newest snapshot and renew it in the background."""
 
-    def __init__(self, pool: AsyncPool, *, most_queued: int) -> None:
+    def __init__(self, pool: AsyncPool) -> None:
         self._pool = pool
-        self._most_queued = most_queued
         self._now: Snapshot | None = None
-        self._counts = Counts()
+        self._queues: tuple[QueueView, ...] = ()
 
     @property
     def now(self) -> Snapshot:
@@ -63,9 +54,9 @@ class Snapshots:
         return self._now is not None
 
     @property
-    def counts(self) -> Counts:
-        """Return the newest counts; empty before the first."""
-        return self._counts
+    def queues(self) -> tuple[QueueView, ...]:
+        """Return the queues as last counted; empty before the first count."""
+        return self._queues
 
     async def refresh(self) -> Snapshot:
         """Read models and workers now."""
@@ -76,8 +67,7 @@ class Snapshots:
     async def count(self) -> None:
         """Count what waits and runs now."""
         async with self._pool.connection() as connection:
-            waiting = tuple(await queues(connection))
-            self._counts = Counts(waiting, await crowded_owners(connection, self._most_queued))
+            self._queues = tuple(await queues(connection))
 
     async def keep_fresh(self) -> None:
         """Renew the snapshot about each second, for ever; while the database is away the last one stands."""
@@ -88,6 +78,6 @@ class Snapshots:
                 if turn % COUNT_EVERY == 0:
                     await self.count()
             except DATABASE_ERRORS as error:
-                structlog.get_logger().debug(REFRESH_FAILED, reason=str(error))
+                log.debug(REFRESH_FAILED, reason=str(error))
             turn += 1
             await asyncio.sleep(REFRESH_SECONDS)

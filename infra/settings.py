@@ -30,6 +30,12 @@ class Settings(BaseSettings):
     #: The key the command line sends; by default read from the home folder's `api-key`.
     api_key: str | None = None
 
+    #: Host names the API answers under, separated by commas; any when empty.
+    hosts: str = ""
+    #: Where the API finds Flower's pages, e.g. `http://127.0.0.1:5555/flower`, and the password Flower was started with.
+    flower_url: str | None = None
+    flower_password: str | None = None
+
     #: Folders scanned for models, separated by the system's path separator in the environment.
     models: str = ""
 
