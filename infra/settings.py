@@ -32,7 +32,7 @@ class Settings(BaseSettings):
 
     #: Host names the API answers under, separated by commas; any when empty.
     hosts: str = ""
-    #: Where the API finds Flower's pages, e.g. `http://127.0.0.1:5555/flower`, and the password Flower was started with.
+    #: Flower's pages on the loopback address, and the password it was started with; `up` sets both.
     flower_url: str | None = None
     flower_password: str | None = None
 
@@ -67,3 +67,8 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
+
+    @property
+    def storage(self) -> str:
+        """Return the URL of the storage that is in force."""
+        return self.storage_url or (self.home.absolute() / "storage").as_uri()

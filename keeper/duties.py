@@ -64,7 +64,7 @@ def wake_workers(
         try:
             if wake(application, client, queue, fleet.serving(queue)):
                 woken.append(queue)
-        except (redis.RedisError, OSError, application.connection_errors) as problem:  # type: ignore[misc]  # a tuple kombu builds
+        except (redis.RedisError, OSError, application.connection_errors) as problem:
             log.warning(REDIS_AWAY, problem=str(problem))
             break
     return woken

@@ -62,3 +62,8 @@ class ModelEntry(BaseModel):
     def model_key(self) -> str:
         """Return what a worker compares to know whether these weights are warm."""
         return f"{self.name}@{self.fingerprint[:16]}"
+
+    @property
+    def title(self) -> str:
+        """Return the name with the beginning of the fingerprint, as A1111's clients show models."""
+        return f"{self.name} [{self.fingerprint[:10]}]"

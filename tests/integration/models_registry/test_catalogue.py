@@ -1,0 +1,211 @@
+"""The table of models follows the folders."""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from safetensors.numpy import load_file, save_file
+
+from infra.database import Connection, connect, metadata, open_engine
+from models_registry.bounded_files import Reads
+from models_registry.catalogue import Catalogue, find, load_catalogue, read_catalogue, scan
+from models_registry.tables import models
+
+Copy = Callable[..., Path]
+
+
+@pytest.fixture
+def conn(database_url: str) -> Iterator[Connection]:
+    """Connect to a fresh database."""
+    with connect(database_url, application_name="test") as connection:
+        yield connection
+
+
+def replace_weights(folder: Path) -> None:
+    """Save other weights of the same shapes under the same name."""
+    path = folder / "unet/diffusion_pytorch_model.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(path).items()}, path)
+
+
+def test_migration_makes_the_table(database_url: str) -> None:
+    """The migrated table is the one the code declares."""
+    engine = open_engine(database_url, application_name="test")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"include_name": lambda name, kind, _: kind != "table" or name == models.name}
+        )
+        assert [change for change in compare_metadata(context, metadata) if models.name in repr(change)] == []
+    engine.dispose()
+
+
+def test_scan_offers_what_it_finds(conn: Connection, database_url: str, sd15: Copy) -> None:
+    """A scanned model is read back whole, by workers and by the API."""
+    folder = sd15("Tiny Model")
+    report = scan(conn, [folder.parent])
+    assert (report.found, report.added, report.changed, report.missing, report.refused) == (
+        ("Tiny Model",),
+        ("Tiny Model",),
+        (),
+        (),
+        (),
+    )
+    entry = find(conn, "Tiny Model")
+    assert entry is not None
+    assert (entry.path, entry.native_size, len(entry.components)) == (folder, 128, 3)
+
+    async def load() -> Catalogue:
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+            return await load_catalogue(connection)
+
+    catalogue = asyncio.run(load())
+    assert catalogue == read_catalogue(conn)
+    assert catalogue.find("tiny model") == catalogue.default() == entry
+
+
+def test_scan_twice_changes_nothing(conn: Connection, sd15: Copy) -> None:
+    """The second scan writes no row and reads no more than the first."""
+    folder = sd15().parent
+    first, second = Reads(), Reads()
+    scan(conn, [folder], first)
+    rows = conn.execute("SELECT *, xmin FROM models").fetchall()
+    report = scan(conn, [folder], second)
+    assert (report.found, report.added, report.changed) == (("tiny",), (), ())
+    assert conn.execute("SELECT *, xmin FROM models").fetchall() == rows
+    assert first == second
+
+
+def test_scan_sees_replaced_weights(conn: Connection, sd15: Copy) -> None:
+    """Other weights in the same file are another fingerprint and another model key."""
+    folder = sd15()
+    scan(conn, [folder])
+    before = find(conn, "tiny")
+    replace_weights(folder)
+    assert scan(conn, [folder]).changed == ("tiny",)
+    after = find(conn, "tiny")
+    assert before is not None
+    assert after is not None
+    assert before.model_key != after.model_key
+
+
+def test_scan_marks_what_is_away_and_takes_it_back(conn: Connection, sd15: Copy) -> None:
+    """A removed folder keeps its row and is not offered; when it returns it is."""
+    folder = sd15()
+    scan(conn, [folder.parent])
+    folder.rename(folder.parent.parent / "away")
+    for _ in range(2):
+        report = scan(conn, [folder.parent])
+        assert (report.found, report.changed, report.missing) == ((), (), ("tiny",))
+    assert find(conn, "tiny") is None
+    catalogue = read_catalogue(conn)
+    assert not catalogue.entries
+    assert catalogue.missing == {"tiny"}
+    (folder.parent.parent / "away").rename(folder)
+    assert scan(conn, [folder.parent]).changed == ("tiny",)
+    assert find(conn, "tiny") is not None
+
+
+def test_scan_no_longer_offers_a_model_that_was_damaged(conn: Connection, sd15: Copy) -> None:
+    """A model that was good and is not any more is refused and marked missing."""
+    folder = sd15()
+    scan(conn, [folder.parent])
+    (folder / "unet/config.json").write_text("{")
+    report = scan(conn, [folder.parent])
+    assert report.missing == ("tiny",)
+    assert [(refusal.path, refusal.code) for refusal in report.refused] == [
+        (folder / "unet/config.json", "config_invalid")
+    ]
+    assert find(conn, "tiny") is None
+
+
+def test_scan_leaves_other_folders_alone(conn: Connection, sd15: Copy, tmp_path: Path) -> None:
+    """Scanning one folder says nothing about the models of another."""
+    scan(conn, [sd15().parent])
+    (tmp_path / "empty").mkdir()
+    assert scan(conn, [tmp_path / "empty"]).missing == ()
+    assert find(conn, "tiny") is not None
+
+
+def test_scan_reports_a_missing_folder_and_what_was_in_it(conn: Connection, sd15: Copy) -> None:
+    """A disk that is not mounted takes its models away and is named."""
+    folder = sd15().parent
+    scan(conn, [folder])
+    folder.rename(folder.with_name("unmounted"))
+    report = scan(conn, [folder])
+    assert (report.missing, [(refusal.path, refusal.code) for refusal in report.refused]) == (
+        ("tiny",),
+        [(folder, "folder_missing")],
+    )
+
+
+def test_scan_gives_a_name_to_one_folder(conn: Connection, sd15: Copy) -> None:
+    """The folder that has the name keeps it; the other is refused and says which folder has it."""
+    second = sd15("b/tiny")
+    scan(conn, [second.parent])
+    first = sd15("a/TINY")
+    for folders in ([first.parent.parent], [first.parent]):
+        report = scan(conn, folders)
+        assert [(refusal.path, refusal.code) for refusal in report.refused] == [(first, "name_taken")]
+        assert str(second) in report.refused[0].reason
+    shutil.rmtree(second)
+    report = scan(conn, [first.parent])
+    assert (report.changed, report.refused) == (("TINY",), ())
+    assert list(read_catalogue(conn).entries) == ["TINY"]
+
+
+def test_scan_follows_a_renamed_case(conn: Connection, sd15: Copy) -> None:
+    """A folder renamed from `Tiny` to `tiny` is the same model under its new name."""
+    folder = sd15("Tiny")
+    scan(conn, [folder.parent])
+    folder.rename(folder.with_name("tiny"))
+    assert scan(conn, [folder.parent]).changed == ("tiny",)
+    assert list(read_catalogue(conn).entries) == ["tiny"]
+
+
+def test_scan_looks_deep_and_names_what_it_leaves(conn: Connection, sd15: Copy) -> None:
+    """Models are found below the folder, also through links that turn in circles; loose files are named with their reason."""
+    deep = sd15("sd/anime/deep")
+    root = deep.parents[2]
+    (root / "sd/again").symlink_to(root)
+    (root / "linked").symlink_to(deep)
+    (root / ".hidden").mkdir()
+    (root / ".hidden/x.ckpt").touch()
+    for name in ("lora.safetensors", "old.ckpt", "quant.gguf", "notes.txt"):
+        (root / name).touch()
+    (root / "pieces/unet").mkdir(parents=True)
+    report = scan(conn, [root])
+    assert report.found == ("deep", "linked")
+    assert {(refusal.path.relative_to(root).as_posix(), refusal.code) for refusal in report.refused} == {
+        ("lora.safetensors", "unrecognised"),
+        ("old.ckpt", "pickle_refused"),
+        ("quant.gguf", "unrecognised"),
+        ("pieces", "unrecognised"),
+    }
+
+
+def test_scans_at_the_same_time_agree(database_url: str, sd15: Copy) -> None:
+    """Of several scans at once one adds the model and the others find it there."""
+    folder = sd15().parent
+
+    def one(_: int) -> tuple[str, ...]:
+        with connect(database_url, application_name="test") as connection:
+            return scan(connection, [folder]).added
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(one, range(4))) == [(), (), (), ("tiny",)]
+
+
+def test_default_stays_when_models_are_added(conn: Connection, sd15: Copy) -> None:
+    """The model known longest remains the default, whatever the names of later ones."""
+    folder = sd15("zebra").parent
+    scan(conn, [folder])
+    sd15("aardvark")
+    scan(conn, [folder])
+    default = read_catalogue(conn).default()
+    assert default is not None
+    assert default.name == "zebra"
