@@ -88,14 +88,17 @@ class Admission:
             return found
         if name in self.catalogue.missing:
             raise ModelUnknown(f"The files of the model {name!r} are away.", field="model")
-        raise ModelUnknown(f"No model is named {name[:100]!r}. {_suggest(name, list(self.catalogue.entries))}", field="model")
+        raise ModelUnknown(
+            f"No model is named {name[:100]!r}. {_suggest(name, list(self.catalogue.entries))}", field="model"
+        )
 
     def _resolve(self, request: JobRequest, entry: ModelEntry, family: FamilyFacts) -> JobParameters:
         width = self._side("width", request.width, entry, family)
         height = self._side("height", request.height, entry, family)
         if width * height > self.max_pixels:
             raise SizeUnsupported(
-                f"{width} x {height} is {width * height} pixels; this server draws at most {self.max_pixels}.", field="width"
+                f"{width} x {height} is {width * height} pixels; this server draws at most {self.max_pixels}.",
+                field="width",
             )
         spec = _scheduler(request, entry, family)
         # Not `or`: a guidance of 0 is a choice.
@@ -126,7 +129,8 @@ class Admission:
         smallest = min(family.min_side, entry.native_size)
         if not smallest <= given <= family.max_side:
             raise SizeUnsupported(
-                f"The {field} must be from {smallest} to {family.max_side} for {family.title}; {given} is not.", field=field
+                f"The {field} must be from {smallest} to {family.max_side} for {family.title}; {given} is not.",
+                field=field,
             )
         return given
 

@@ -10,9 +10,7 @@ from starlette.responses import Response
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
-def json_answer(
-    content: BaseModel, status: int = HTTPStatus.OK, headers: Mapping[str, str] = _NO_HEADERS
-) -> Response:
+def json_answer(content: BaseModel, status: int = HTTPStatus.OK, headers: Mapping[str, str] = _NO_HEADERS) -> Response:
     """Render a model as JSON that no cache keeps."""
     return Response(
         content.model_dump_json(),

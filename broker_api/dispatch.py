@@ -15,7 +15,7 @@ from broker_api.bodies import read_json
 from broker_api.endpoints import Call, Endpoint
 from broker_api.problems import problem_of, problem_response
 from broker_api.refusals import MethodNotAllowed
-from broker_api.services import Services, services_of
+from broker_api.services import services_of
 from infra.logging import get_logger
 
 log = get_logger(__name__)
@@ -49,9 +49,12 @@ class PathDoor:
                 return await self._call(endpoint, request)
             if method == "OPTIONS":
                 return Response(status_code=204, headers={"allow": self._allow})
-            raise MethodNotAllowed(f"This path answers {self._allow}.", headers={"allow": self._allow})
+            return _problem(self._not_allowed(), request, openai=False)
         except Exception as error:  # noqa: BLE001 - the one place where every error becomes an answer
             return _problem(error, request, openai=endpoint is not None and endpoint.openai)
+
+    def _not_allowed(self) -> MethodNotAllowed:
+        return MethodNotAllowed(f"This path answers {self._allow}.", headers={"allow": self._allow})
 
     async def _call(self, endpoint: Endpoint, request: Request) -> Response:
         services = services_of(request.scope)

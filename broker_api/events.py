@@ -13,10 +13,10 @@ from broker_api.endpoints import Call, not_found
 from broker_api.listening import Hub
 from broker_api.refusals import BodyTimeout, BodyTooLarge
 from broker_api.topics import Frame, Reader, encode, opening
+from infra.logging import get_logger
 from jobs.changes import Change
 from jobs.events import FINAL_EVENTS, parse_event_id
 from jobs.reading import present_changes
-from infra.logging import get_logger
 
 log = get_logger(__name__)
 

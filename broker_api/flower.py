@@ -18,7 +18,9 @@ _NOT_SENT: Final = frozenset(
     {"host", "authorization", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "content-length",
      "proxy-authorization", "accept-encoding"}
 )  # fmt: skip
-_NOT_RETURNED: Final = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "trailer", "www-authenticate"})
+_NOT_RETURNED: Final = frozenset(
+    {"connection", "keep-alive", "transfer-encoding", "upgrade", "trailer", "www-authenticate"}
+)
 #: Flower draws its pages with scripts and styles inside them; none may come from elsewhere, and no other site may frame them.
 _HEADERS: Final[Mapping[str, str]] = {
     "x-content-type-options": "nosniff",
@@ -68,7 +70,11 @@ def _outgoing(client: httpx.AsyncClient, request: Request) -> httpx.Request:
 class _Passed(StreamingResponse):
     def __init__(self, answer: httpx.Response) -> None:
         super().__init__(answer.aiter_raw(), status_code=answer.status_code)
-        kept = [(name.lower(), value) for name, value in answer.headers.raw if name.lower().decode("latin-1") not in _NOT_RETURNED]
+        kept = [
+            (name.lower(), value)
+            for name, value in answer.headers.raw
+            if name.lower().decode("latin-1") not in _NOT_RETURNED
+        ]
         self.raw_headers = kept + [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
         self._answer = answer
 

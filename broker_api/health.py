@@ -1,7 +1,6 @@
 """Whether the process lives, whether it is of use, and what it counts."""
 
 import asyncio
-import importlib.metadata
 from http import HTTPStatus
 from typing import Literal
 
@@ -14,6 +13,7 @@ from broker_api.endpoints import Call
 from broker_api.metrics import CONTENT_TYPE
 from broker_api.problems import DATABASE_ERRORS
 from broker_api.services import Services
+from broker_api.version import version
 
 PartState = Literal["ok", "away"]
 
@@ -72,7 +72,7 @@ async def system_status(call: Call) -> Response:
     snapshot = services.snapshots.now
     return json_answer(
         SystemStatus(
-            version=importlib.metadata.version("imagefleet"),
+            version=version(),
             database=database,
             redis=redis,
             models=len(snapshot.catalogue.entries),

@@ -68,7 +68,7 @@ async def _verified(storage: Storage, stored: StoredImage) -> bytes:
     try:
         data = await storage.get_async(stored.key)
     except ObjectMissing:
-        log.error(PICTURE_MISSING, key=stored.key)
+        log.warning(PICTURE_MISSING, key=stored.key)
         raise PictureMissing("The picture's file is gone from storage.") from None
     except StorageError as error:
         raise StorageUnavailable(

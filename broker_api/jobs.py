@@ -31,7 +31,10 @@ class CreateQuery(Query):
     """How to create a job."""
 
     wait: float = Field(
-        default=0, ge=0, le=LONGEST_WAIT_SECONDS, description="Answer when the job has ended, but after so many seconds at most."
+        default=0,
+        ge=0,
+        le=LONGEST_WAIT_SECONDS,
+        description="Answer when the job has ended, but after so many seconds at most.",
     )
 
 
@@ -133,7 +136,8 @@ def _idempotency_key(request: Request) -> str | None:
         return None
     if not 1 <= len(key) <= LONGEST_IDEMPOTENCY_KEY or not key.isascii() or not key.isprintable():
         raise HeaderInvalid(
-            f"Idempotency-Key must be 1 to {LONGEST_IDEMPOTENCY_KEY} printable ASCII characters.", field="Idempotency-Key"
+            f"Idempotency-Key must be 1 to {LONGEST_IDEMPOTENCY_KEY} printable ASCII characters.",
+            field="Idempotency-Key",
         )
     return key
 

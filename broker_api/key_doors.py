@@ -1,7 +1,6 @@
 """Create, list and revoke API keys over HTTP."""
 
 from http import HTTPStatus
-from typing import Annotated
 
 from pydantic import BaseModel, Field
 from starlette.responses import Response
@@ -13,12 +12,16 @@ from broker_api.keys import KeyView, Scope, create_key_async, list_keys_async, r
 from jobs.contract import Name, Strict
 
 
+def _user_alone() -> list[Scope]:
+    return ["user"]
+
+
 class CreateKey(Strict):
     """A key to be created."""
 
     name: Name = Field(description="For people: what the key is for.")
     owner: Name | None = Field(default=None, description="Whose jobs its user sees; the caller's own owner by default.")
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=2)] = ["user"]
+    scopes: list[Scope] = Field(default_factory=_user_alone, min_length=1, max_length=2)
 
 
 class KeyPage(BaseModel):

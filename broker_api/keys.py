@@ -73,7 +73,9 @@ class Principal:
 
 
 _COLUMNS: Final = "id, owner, name, scopes, created_at, last_used_at, revoked_at"
-_CREATE: Final = f"insert into api_keys (id, hash, owner, name, scopes) values (%s, %s, %s, %s, %s) returning {_COLUMNS}"
+_CREATE: Final = (
+    f"insert into api_keys (id, hash, owner, name, scopes) values (%s, %s, %s, %s, %s) returning {_COLUMNS}"
+)
 _LIST: Final = f"select {_COLUMNS} from api_keys order by created_at, id"
 _REVOKE: Final = "update api_keys set revoked_at = coalesce(revoked_at, now()) where id = %s returning id"
 _FIND: Final = "select hash, owner, scopes, revoked_at from api_keys where id = %s"

@@ -15,6 +15,7 @@ _CLOSE: Final = {"connection": "close"}
 MOST_HEADERS: Final = 100
 LONGEST_HEADERS: Final = 32 * 1024
 LONGEST_TARGET: Final = 8 * 1024
+LONGEST_NUMBER: Final = 18
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,15 @@ class LimitsMiddleware:
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > LONGEST_TARGET:
             return HeaderInvalid(f"The request's target is longer than {LONGEST_TARGET} bytes.", headers=_CLOSE)
         if len(headers) > MOST_HEADERS or sum(len(name) + len(value) for name, value in headers) > LONGEST_HEADERS:
-            return HeaderInvalid(f"More than {MOST_HEADERS} headers, or {LONGEST_HEADERS} bytes of them.", headers=_CLOSE)
+            return HeaderInvalid(
+                f"More than {MOST_HEADERS} headers, or {LONGEST_HEADERS} bytes of them.", headers=_CLOSE
+            )
         known = dict(headers)
         length = known.get(b"content-length", b"0")
         if not length.isdigit():
             return HeaderInvalid("Content-Length is not a number.", field="Content-Length", headers=_CLOSE)
         # Compared as text first: a number of a thousand digits is not worth reading.
-        if len(length) > 18 or int(length) > self._limits.body_bytes:
+        if len(length) > LONGEST_NUMBER or int(length) > self._limits.body_bytes:
             return _too_large(self._limits)
         host = known.get(b"host", b"").decode("latin-1").lower()
         if self._limits.hosts and _without_port(host) not in self._limits.hosts:

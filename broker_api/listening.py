@@ -18,10 +18,10 @@ from redis.exceptions import RedisError
 from broker_api.problems import DATABASE_ERRORS
 from broker_api.topics import BEFORE_ALL, Reader, Topic, encode, follows
 from infra.database import AsyncPool
+from infra.logging import get_logger
 from jobs.changes import Change
 from jobs.events import Event, channel, kept
 from jobs.reading import present_changes
-from infra.logging import get_logger
 
 log = get_logger(__name__)
 
@@ -171,7 +171,8 @@ class Hub:
     def _receive(self, message: dict[str, Any]) -> None:
         if message["type"] not in {"message", "subscribe"}:
             return
-        topic = self._topics.get(_job_of(message["channel"]))
+        job = _job_of(message["channel"])
+        topic = None if job is None else self._topics.get(job)
         if topic is None:
             return
         if topic.catching_up:

@@ -19,9 +19,7 @@ class HttpRefused(RequestRefused):
 
     status: ClassVar[int] = 400
 
-    def __init__(
-        self, message: str, *, field: str | None = None, headers: Mapping[str, str] = _NO_HEADERS
-    ) -> None:
+    def __init__(self, message: str, *, field: str | None = None, headers: Mapping[str, str] = _NO_HEADERS) -> None:
         super().__init__(message, field=field)
         #: Headers the answer must have.
         self.headers = headers

@@ -12,9 +12,9 @@ from kombu.exceptions import KombuError
 from prometheus_client import Counter as Metric
 from redis.exceptions import RedisError
 
+from infra.logging import get_logger
 from jobs.changes import Change
 from jobs.events import AsyncEventWriter
-from infra.logging import get_logger
 
 log = get_logger(__name__)
 

@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, cast
 
 import httpx
@@ -63,11 +62,6 @@ def services_of(scope: Scope) -> Services:
     return cast("Services", scope["app"].state.services)
 
 
-def storage_url(settings: Settings) -> str:
-    """Return where pictures are kept."""
-    return settings.storage_url or (Path(settings.home).resolve() / "storage").as_uri()
-
-
 @contextlib.asynccontextmanager
 async def open_services(settings: Settings, database_url: str, redis_url: str) -> AsyncIterator[Services]:
     """Open everything, also while servers are away, and close it in reverse order."""
@@ -76,7 +70,9 @@ async def open_services(settings: Settings, database_url: str, redis_url: str) -
         await stack.enter_async_context(pool)
         client = connect_async(redis_url, name="api", size=POOL_SIZE, reply_seconds=REDIS_SECONDS)
         stack.push_async_callback(client.aclose)
-        waker = stack.enter_context(contextlib.closing(connect(redis_url, name="api wake", reply_seconds=REDIS_SECONDS)))
+        waker = stack.enter_context(
+            contextlib.closing(connect(redis_url, name="api wake", reply_seconds=REDIS_SECONDS))
+        )
         celery = make_celery(redis_url)
         stack.callback(celery.close)
 
@@ -92,7 +88,7 @@ async def open_services(settings: Settings, database_url: str, redis_url: str) -
         )
         flower = await _flower(settings, stack)
         services = Services(
-            settings, pool, client, open_storage(storage_url(settings), endpoint=settings.storage_endpoint), keys,
+            settings, pool, client, open_storage(settings.storage, endpoint=settings.storage_endpoint), keys,
             snapshots, hub, relay, metrics, flower,
         )  # fmt: skip
         with contextlib.suppress(*DATABASE_ERRORS):

@@ -1,4 +1,4 @@
-"""What admission must know of models and workers, held in memory and renewed about each second, so that a submit asks the database nothing."""
+"""Hold in memory what admission must know of models and workers, renewed each second: a submit asks the database nothing."""
 
 import asyncio
 from dataclasses import dataclass

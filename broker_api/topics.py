@@ -6,6 +6,7 @@ An event is encoded once, and kept once however many read it: a reader is a posi
 import asyncio
 from bisect import bisect_right
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -17,7 +18,7 @@ Order = tuple[int, int]
 BEFORE_ALL: Final[Order] = (-1, 0)
 FIRST: Final[Order] = (0, 1)
 #: Progress and previews may be left out for a reader that lags; everything else reaches everyone.
-_PASSING: Final = frozenset({"progress", "preview"})
+_PASSING: Final[frozenset[EventType]] = frozenset({"progress", "preview"})
 #: A reader that lags gets only so many of the previews it has not read yet, the newest.
 PENDING_PREVIEWS: Final = 4
 #: Previews of one job are kept here up to so many bytes, the newest.
@@ -41,7 +42,9 @@ class Frame:
 def encode(event: Event, data: bytes | None = None) -> Frame:
     """Make the frame of an event; `data` is its JSON where that is at hand."""
     text = event.model_dump_json().encode() if data is None else data
-    return Frame(event.order, event.type, b"id: %b\nevent: %b\ndata: %b\n\n" % (event.id.encode(), event.type.encode(), text))
+    return Frame(
+        event.order, event.type, b"id: %b\nevent: %b\ndata: %b\n\n" % (event.id.encode(), event.type.encode(), text)
+    )
 
 
 def follows(last: Order, order: Order) -> bool:
@@ -98,7 +101,7 @@ class Topic:
         if len(self.frames) > KEPT_EVENTS:
             self._forget(_PASSING)
 
-    def _forget(self, kinds: "frozenset[EventType] | set[EventType]") -> None:
+    def _forget(self, kinds: AbstractSet[EventType]) -> None:
         for position, frame in enumerate(self.frames):
             if frame.type in kinds:
                 del self.frames[position]
