@@ -1,6 +1,7 @@
 """Limits that hold before any handler runs: host name, header and path size, body size, body speed."""
 
 import asyncio
+import contextlib
 from collections.abc import Collection, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +17,8 @@ MOST_HEADERS: Final = 100
 LONGEST_HEADERS: Final = 32 * 1024
 LONGEST_TARGET: Final = 8 * 1024
 LONGEST_NUMBER: Final = 18
+#: What still comes of a refused body is thrown away for so long before the connection is closed.
+LINGER_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,13 @@ class LimitsMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        body = _LimitedBody(scope, receive, self._limits)
         refused = self._refused(scope)
         if refused is not None:
-            await problem_response(problem_of(refused), request_id=scope.get("request_id"))(scope, receive, send)
+            answer = problem_response(problem_of(refused), request_id=scope.get("request_id"))
+            await answer(scope, receive, body.lingering(send))
             return
-        await self._app(scope, _LimitedBody(receive, self._limits).receive, send)
+        await self._app(scope, body.receive, body.lingering(send))
 
     def _refused(self, scope: MutableMapping[str, Any]) -> HttpRefused | None:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
@@ -79,11 +84,38 @@ def _too_large(limits: Limits) -> BodyTooLarge:
 
 
 class _LimitedBody:
-    def __init__(self, receive: Receive, limits: Limits) -> None:
+    def __init__(self, scope: Scope, receive: Receive, limits: Limits) -> None:
         self._receive = receive
         self._limits = limits
         self._seen = 0
-        self._more = True
+        self._more = any(
+            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+            for name, value in scope["headers"]
+        )
+
+    def lingering(self, send: Send) -> Send:
+        """Wrap `send` so that an answer to a body that was not read to its end still reaches the client.
+
+        A connection closed while bytes arrive is reset, and a reset makes the client's system throw away the answer it already has.
+        """
+
+        async def send_and_linger(message: Message) -> None:
+            last = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if not (last and self._more):
+                await send(message)
+                return
+            await send({**message, "more_body": True})
+            await self._discard()
+            await send({"type": "http.response.body", "body": b""})
+
+        return send_and_linger
+
+    async def _discard(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while self._more:
+                    message = await self._receive()
+                    self._more = message["type"] == "http.request" and message.get("more_body", False)
 
     async def receive(self) -> Message:
         # After the body's end this call waits for the client to leave: as long as it likes.
