@@ -15,7 +15,12 @@ PROMPT: dict[str, Any] = {"prompt": "a red circle"}
 def _refused(answer: httpx.Response, status: int, code: str, field: str | None) -> dict[str, Any]:
     assert answer.headers["content-type"] == "application/problem+json", answer.text
     problem: dict[str, Any] = answer.json()
-    assert (answer.status_code, problem["status"], problem["code"], problem.get("field")) == (status, status, code, field)
+    assert (answer.status_code, problem["status"], problem["code"], problem.get("field")) == (
+        status,
+        status,
+        code,
+        field,
+    )
     assert problem["type"] == f"/docs#problem-{code}"
     assert problem["title"]
     assert problem["detail"]
@@ -249,7 +254,12 @@ def test_every_keyed_path_refuses_strangers(shared_live: Any, authorization: str
     """Without a good key the answer is 401 and says how to send one, before anything else of the request is looked at."""
     headers = {} if authorization is None else {"authorization": authorization.encode("latin-1")}
     with shared_live.client() as client:
-        for method, path in (("GET", "/v1/jobs"), ("POST", "/v1/jobs"), ("GET", f"/v1/jobs/{uuid4()}"), ("GET", "/metrics")):
+        for method, path in (
+            ("GET", "/v1/jobs"),
+            ("POST", "/v1/jobs"),
+            ("GET", f"/v1/jobs/{uuid4()}"),
+            ("GET", "/metrics"),
+        ):
             answer = client.request(method, path, headers=headers)
             _refused(answer, 401, code, None)
             assert answer.headers["www-authenticate"] == "Bearer"
@@ -268,7 +278,10 @@ def test_oversized_body_is_refused_without_being_read(start_server: Any, world: 
         _refused(streamed, 413, "body_too_large", None)
         fitting = json.dumps(PROMPT | {"labels": {"a": "x" * 100}})
         with live.client(world.key()) as client:
-            assert client.post("/v1/jobs", content=fitting, headers={"content-type": "application/json"}).status_code == 202
+            assert (
+                client.post("/v1/jobs", content=fitting, headers={"content-type": "application/json"}).status_code
+                == 202
+            )
     assert world.count("jobs") == 1
 
 
@@ -276,7 +289,9 @@ def test_duplicate_keys_are_tolerated(live: Any, world: Any) -> None:
     """As everywhere on the web, of two equal keys the last one counts."""
     with live.client(world.key()) as client:
         body = b'{"prompt": "first", "prompt": "last"}'
-        answer = client.post("/v1/jobs", content=body, headers={"content-type": "application/vnd.x+json; charset=utf-8"})
+        answer = client.post(
+            "/v1/jobs", content=body, headers={"content-type": "application/vnd.x+json; charset=utf-8"}
+        )
     assert answer.status_code == 202
     assert answer.json()["request"]["prompt"] == "last"
 
