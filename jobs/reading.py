@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, tuple_row
 from pydantic import BaseModel
 
 from jobs.changes import PRESENT_COLUMNS, Change, present
@@ -85,6 +85,11 @@ with waiting as (
 select queue as name, coalesce(queued, 0) as queued, coalesce(running, 0) as running, oldest as oldest_wait_s,
     coalesce(workers, 0) as workers
 from waiting full join served using (queue) order by queue
+"""
+
+_TALLY: Final = """
+select 'queued', count(*) from jobs where state = 'queued' union all select 'running', count(*) from jobs where state = 'running'
+union all (select state, count(*) from jobs where finished_at > now() - interval '1 day' group by state order by state)
 """
 
 
@@ -196,3 +201,9 @@ async def present_changes(
 async def queues(connection: "psycopg.AsyncConnection[Any]") -> list[QueueView]:
     """Return every queue in which something waits or runs, or which a worker serves."""
     return [QueueView(**row) for row in await _rows(connection, _QUEUES, {})]
+
+
+def tally(connection: "psycopg.Connection[Any]") -> dict[str, int]:
+    """Count the jobs that wait and run, and those that ended within the last day."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        return dict(cursor.execute(_TALLY).fetchall())

@@ -217,11 +217,12 @@ def _native_size(parts: _Parts, family: FamilyFacts, latent_factor: int) -> int:
             parts.vae.path,
             f"has {latent_factor} pixels per latent cell, which does not divide the step of {family.size_step}",
         )
-    if not family.min_side <= size <= family.max_side or size % family.size_step:
-        raise Unrecognised(
-            parts.unet.path,
-            f"draws {size} pixels a side; {family.title} takes {family.min_side} to {family.max_side} in steps of {family.size_step}",
+    # Below the family's own minimum, because a model knows best what it was trained on.
+    if size > family.max_side or size % family.size_step:
+        reason = (
+            f"draws {size} pixels a side; {family.title} takes up to {family.max_side} in steps of {family.size_step}"
         )
+        raise Unrecognised(parts.unet.path, reason)
     return size
 
 

@@ -1,6 +1,6 @@
 """The result value. It does not know how a picture is encoded or stored."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,8 @@ from jobs.errors import PictureInvalid
 Pixels = npt.NDArray[np.uint8]
 
 
-class Picture(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Picture:
     """One finished picture of a job."""
 
     index: int

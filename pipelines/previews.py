@@ -20,6 +20,8 @@ from pipelines.pictures import Pixels
 PREVIEW_FILE = "preview.json"
 #: Shortest longest side of a preview, pixels.
 _SIDE = 128
+#: Radius of the discs that the matrix is fitted to, in sides.
+_DISC = 0.3
 
 
 class PreviewMatrix(NamedTuple):
@@ -32,7 +34,7 @@ class PreviewMatrix(NamedTuple):
         """Draw latents (1 x channels x height x width) as a picture at most `scale` times as large."""
         values = latents[0].float().cpu().numpy().transpose(1, 2, 0)
         colours = np.nan_to_num(values @ self.matrix + self.bias).clip(0, 1)
-        pixels = (colours * 255).round().astype(np.uint8)
+        pixels: Pixels = (colours * 255).round().astype(np.uint8)
         factor = min(scale, max(1, math.ceil(_SIDE / max(pixels.shape[:2]))))
         if factor == 1:
             return pixels
@@ -51,7 +53,7 @@ def denoised(latents: torch.Tensor, stepped: Stepped | None, scheduler: Any) -> 
     # The others (DPM++, UniPC, DEIS, PLMS) keep their samples variance-preserving.
     index = min(max(round(float(stepped.timestep)), 0), len(scheduler.alphas_cumprod) - 1)
     alpha_product = float(scheduler.alphas_cumprod[index])
-    alpha, sigma = alpha_product**0.5, (1 - alpha_product) ** 0.5
+    alpha, sigma = math.sqrt(alpha_product), math.sqrt(1 - alpha_product)
     sample, output = stepped.sample.float(), stepped.model_output.float()
     if scheduler.config.prediction_type == "v_prediction":
         return alpha * sample - sigma * output
@@ -92,10 +94,9 @@ def _pictures(side: int) -> torch.Tensor:
     colours = torch.tensor([[r, g, b] for r in (0.1, 0.9) for g in (0.1, 0.9) for b in (0.1, 0.9)])
     ramp = torch.linspace(0, 1, side)
     rows, columns = ramp[:, None].expand(side, side), ramp[None, :].expand(side, side)
-    inside = ((rows - 0.5) ** 2 + (columns - 0.5) ** 2 < 0.09).float()
-    pictures = []
-    for index, colour in enumerate(colours):
-        other = colours[(index + 3) % len(colours)]
-        for mask in (rows, columns, inside):
-            pictures.append(colour[:, None, None] * mask + other[:, None, None] * (1 - mask))
-    return torch.stack(pictures) * 2 - 1
+    disc = (torch.hypot(rows - 0.5, columns - 0.5) < _DISC).float()
+    masks = torch.stack([rows, columns, disc])[:, None]
+    # The colour three places on differs in at least one channel, and in every channel for some pair.
+    pairs = zip(colours, colours.roll(-3, 0), strict=True)
+    ramps = [colour[:, None, None] * masks + other[:, None, None] * (1 - masks) for colour, other in pairs]
+    return torch.cat(ramps) * 2 - 1

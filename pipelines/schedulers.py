@@ -1,4 +1,7 @@
-"""From a scheduler's name to a diffusers scheduler that suits the model. Which names exist is `models_registry`'s business."""
+"""From a scheduler's name to a diffusers scheduler that suits the model.
+
+Which names exist is the business of `models_registry.schedulers`.
+"""
 
 from collections.abc import Mapping
 from typing import Any

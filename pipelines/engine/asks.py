@@ -69,11 +69,12 @@ class Proxy:
         self._pause = pause
 
     # Pipelines ask `isinstance(self.controlnet, ControlNetModel)` and the like.
-    @property
-    def __class__(self) -> Any:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
         return type(self._module)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Ask for a call of the module and wait."""
         return self._pause(Ask(self._kinds["__call__"], self._module, "__call__", args, kwargs))
 
     def __getattr__(self, name: str) -> Any:

@@ -9,7 +9,7 @@ import functools
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import greenlet
 import torch
@@ -37,7 +37,7 @@ class _Bar:
     def __init__(self, iterable: Iterable[Any] | None) -> None:
         self._iterable = iterable
 
-    def __enter__(self) -> "_Bar":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -100,7 +100,7 @@ class Body:
 
     def advance(self, answer: object = None) -> Ask:
         """Deliver the answer and run to the next ask, raising whatever the pipeline raises."""
-        self._check_thread()
+        self.check_thread()
         # Control returns to whoever advances, also when that is another greenlet than the one that prepared.
         self._greenlet.parent = greenlet.getcurrent()
         told = self._greenlet.switch(answer) if self._greenlet else self._greenlet.switch()
@@ -118,7 +118,7 @@ class Body:
         """Unwind the run where it stands and drop every tensor; again is harmless."""
         if self._greenlet is None:
             return
-        self._check_thread()
+        self.check_thread()
         running, self._greenlet = self._greenlet, None
         if running and not running.dead:
             running.parent = greenlet.getcurrent()
@@ -127,15 +127,19 @@ class Body:
         vars(self._pipe).clear()
         vars(self._scheduler).clear()
         self._fresh.clear()
+        self._pipe = self._scheduler = None
         self.latents = self.last = self._resume = None
 
-    def _check_thread(self) -> None:
+    def check_thread(self) -> None:
+        """Raise `RuntimeError` on any thread but the one that started the run: greenlets cannot cross threads."""
         if threading.get_ident() != self._thread:
             raise RuntimeError("a run can only be advanced and closed by the thread that prepared it")
 
     def _watched(self, scheduler: Any) -> Any:
         # Pipelines inspect the signature of `step` for `eta` and `generator`, which wraps() keeps.
-        vars(scheduler)["step"] = functools.wraps(scheduler.step)(functools.partial(self._scheduler_step, scheduler.step))
+        vars(scheduler)["step"] = functools.wraps(scheduler.step)(
+            functools.partial(self._scheduler_step, scheduler.step)
+        )
         return scheduler
 
     def _clone(self, pipe: Any, asking: Asking) -> Any:
@@ -194,7 +198,14 @@ class Body:
         return checkpoint.latents.to(device)
 
     def _scheduler_step(
-        self, real: Any, model_output: Any, timestep: Any, sample: Any, *args: Any, return_dict: bool = True, **kwargs: Any
+        self,
+        real: Any,
+        model_output: Any,
+        timestep: Any,
+        sample: Any,
+        *args: Any,
+        return_dict: bool = True,
+        **kwargs: Any,
     ) -> Any:
         if self._resume is not None:
             return SimpleNamespace(prev_sample=sample) if return_dict else (sample,)

@@ -61,7 +61,9 @@ class Checkpoint:
             content = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
             if content["format"] == _FORMAT and content["diffusers"] == diffusers.__version__:
                 return cls(**{field.name: content[field.name] for field in fields(cls)})
-            problem = f"the checkpoint was written under diffusers {content['diffusers']}; this is {diffusers.__version__}"
+            problem = (
+                f"the checkpoint was written under diffusers {content['diffusers']}; this is {diffusers.__version__}"
+            )
         # Whatever unreadable bytes make torch raise, the answer is the same.
         except Exception as error:  # noqa: BLE001
             problem = f"{problem}: {type(error).__name__}"

@@ -11,7 +11,7 @@ import torch
 
 from jobs.errors import JobFailure
 from pipelines.engine.asks import Ask, Kind
-from pipelines.engine.state import State
+from pipelines.engine.state import Phase, State
 from pipelines.failures import as_failure
 
 
@@ -53,26 +53,29 @@ class Engine:
 
     def step(self, states: Sequence[State]) -> StepReport:
         """Take every denoising state through one scheduler step; states past their last step stay where they are."""
-        errors = {state: state.failure for state in states if state.failure is not None}
-        going = [state for state in states if state.phase == "denoise" and state.failure is None]
-        with torch.no_grad():
-            for state in going:
-                if state.ask is not None and state.ask.kind == "step":
-                    self._advance(state, None, errors)
-            self._run(going, frozenset({"step"}), errors)
+        going, errors = self._take(states, "denoise", frozenset({"step"}))
         self.counters.steps += sum(state not in errors for state in going)
         return StepReport(errors)
 
     def finish(self, states: Sequence[State]) -> dict[State, JobFailure]:
         """Decode every state that is past its last step; return the failures."""
+        return self._take(states, "decode", frozenset({"done"}))[1]
+
+    def _take(
+        self, states: Sequence[State], phase: Phase, until: frozenset[Kind]
+    ) -> tuple[list[State], dict[State, JobFailure]]:
+        """Take the unbroken states of a phase to their next ask of `until`."""
+        for state in states:
+            state.check_thread()
         errors = {state: state.failure for state in states if state.failure is not None}
-        going = [state for state in states if state.phase == "decode" and state.failure is None]
+        going = [state for state in states if state.phase == phase and state.failure is None]
         with torch.no_grad():
             for state in going:
+                # A failed call of last time left its state at the ask: that one is performed again.
                 if state.ask is not None and state.ask.kind == "step":
                     self._advance(state, None, errors)
-            self._run(going, frozenset({"done"}), errors)
-        return errors
+            self._run(going, until, errors)
+        return going, errors
 
     def _run(self, states: Iterable[State], until: frozenset[Kind], errors: dict[State, JobFailure]) -> None:
         """Perform asks until every state waits for one of `until`, is done, or has an error."""

@@ -14,6 +14,7 @@ from pipelines.pictures import Picture, Pixels
 
 Phase = Literal["prepare", "denoise", "decode", "done"]
 
+
 class State:
     """One picture in flight; belongs to the thread that prepared it, and `close` must be called."""
 
@@ -68,6 +69,10 @@ class State:
         if self._body.total == 0:
             return "prepare"
         return "decode" if self._body.index + 1 >= self._body.passes else "denoise"
+
+    def check_thread(self) -> None:
+        """Raise `RuntimeError` on any thread but the one that prepared the state."""
+        self._body.check_thread()
 
     def advance(self, answer: object = None) -> Ask:
         """Deliver the answer to the ask and run to the next one, raising this run's error only."""

@@ -19,7 +19,7 @@ from jobs.errors import DrawingFailed
 from models_registry.entries import ModelEntry
 from models_registry.families import FAMILIES, FamilyFacts
 from models_registry.schedulers import SchedulerNameError, find_scheduler
-from pipelines.engine.asks import Kind
+from pipelines.engine.asks import Ask, Kind
 from pipelines.engine.body import Asking, Body
 from pipelines.engine.checkpoint import Checkpoint
 from pipelines.engine.engine import Counters, Engine, StepReport
@@ -51,14 +51,14 @@ class Family(ABC):
     #: Which calls of which components wait for the engine.
     asking: ClassVar[Asking] = MappingProxyType({"unet": MappingProxyType({"__call__": "denoise"}), "vae": _CODER})
 
-    def __init__(self, pipe: Any, entry: ModelEntry, preview: PreviewMatrix, counters: Counters) -> None:
+    def __init__(self, pipe: Any, entry: ModelEntry, preview_matrix: PreviewMatrix, counters: Counters) -> None:
         self.entry = entry
         self.pipe = pipe
         self.counters = counters
+        self.preview_matrix = preview_matrix
         #: States prepared and not yet closed.
         self.open_states: set[State] = set()
         self._engine = Engine(counters)
-        self._preview = preview
         #: Built once per name: a copy costs a sixth of building one.
         self._templates: dict[tuple[str, int], Any] = {}
         self._numbers = itertools.count(1)
@@ -97,7 +97,7 @@ class Family(ABC):
             index=index,
             seed=seed,
             request=request,
-            preview=lambda latents, stepped, own: self._preview.draw(
+            preview=lambda latents, stepped, own: self.preview_matrix.draw(
                 denoised(latents, stepped, own), self.entry.latent_factor
             ),
             closed=self.open_states.discard,
@@ -150,6 +150,7 @@ class Family(ABC):
         failure = None
         try:
             state.picture = Picture(state.index, state.seed, to_pixels(images[0]))
+            state.ask = Ask("done")  # the floats are four times as large
         except Exception as error:  # noqa: BLE001 - one state's error must not lose the others' pictures
             failure = as_failure(error)
         if failure is not None:

@@ -4,15 +4,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
-from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from jobs.contract import Txt2ImgParameters
 from models_registry.entries import Kind, Layout, ModelEntry
+from pipelines.engine.engine import Counters
 from pipelines.families.base import Family
 from pipelines.loading import load
+
+#: The library ships no types for these calls.
+_DIFFUSERS: Any = diffusers
 
 _SYMBOLS = [chr(code) for code in range(ord("a"), ord("z") + 1)] + list("0123456789.,()-")
 
@@ -52,8 +56,8 @@ def build_tiny_sd15(folder: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         tokenizer = _tokenizer()
-        pipe = StableDiffusionPipeline(
-            vae=AutoencoderKL(
+        pipe = _DIFFUSERS.StableDiffusionPipeline(
+            vae=_DIFFUSERS.AutoencoderKL(
                 block_out_channels=(8, 16),
                 down_block_types=("DownEncoderBlock2D",) * 2,
                 up_block_types=("UpDecoderBlock2D",) * 2,
@@ -63,7 +67,7 @@ def build_tiny_sd15(folder: Path) -> Path:
             ),
             text_encoder=_text_encoder(tokenizer),
             tokenizer=tokenizer,
-            unet=UNet2DConditionModel(
+            unet=_DIFFUSERS.UNet2DConditionModel(
                 block_out_channels=(8, 16),
                 layers_per_block=1,
                 sample_size=32,
@@ -73,7 +77,7 @@ def build_tiny_sd15(folder: Path) -> Path:
                 attention_head_dim=4,
                 norm_num_groups=4,
             ),
-            scheduler=PNDMScheduler(
+            scheduler=_DIFFUSERS.PNDMScheduler(
                 beta_start=0.00085,
                 beta_end=0.012,
                 beta_schedule="scaled_linear",
@@ -89,10 +93,10 @@ def build_tiny_sd15(folder: Path) -> Path:
     return folder
 
 
-def entry_for(folder: Path, name: str = "tiny-sd15") -> ModelEntry:
+def entry_for(folder: Path) -> ModelEntry:
     """Describe a folder as the registry would."""
     return ModelEntry(
-        name=name,
+        name="tiny-sd15",
         kind=Kind.CHECKPOINT,
         layout=Layout.DIFFUSERS,
         family="sd15",
@@ -105,19 +109,37 @@ def entry_for(folder: Path, name: str = "tiny-sd15") -> ModelEntry:
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Draw on one thread: for tiny models a second one only waits, for long on a busy machine."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def tiny_sd15_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a diffusers folder with a tiny random Stable Diffusion 1.x pipeline."""
     return build_tiny_sd15(tmp_path_factory.mktemp("models") / "tiny-sd15")
 
 
+@pytest.fixture(scope="session")
+def entry_of() -> Callable[[Path], ModelEntry]:
+    """Return the maker of catalogue entries for tiny folders."""
+    return entry_for
+
+
+@pytest.fixture(scope="session")
+def loaded(tiny_sd15_folder: Path) -> Family:
+    """Return the tiny pipeline, loaded once."""
+    return load(entry_for(tiny_sd15_folder), "cpu")
+
+
 @pytest.fixture
-def family(tiny_sd15_folder: Path) -> Iterator[Family]:
-    """Return the tiny pipeline, loaded; every state must be closed at the end."""
-    loaded = load(entry_for(tiny_sd15_folder), "cpu")
-    yield loaded
-    left = set(loaded.open_states)
-    loaded.close()
+def family(loaded: Family) -> Iterator[Family]:
+    """Return a family of its own over the loaded weights; every state must be closed at the end."""
+    fresh = type(loaded)(loaded.pipe, loaded.entry, loaded.preview_matrix, Counters())
+    yield fresh
+    left = set(fresh.open_states)
+    fresh.close()
     assert not left
 
 

@@ -284,7 +284,7 @@ DAMAGE: dict[str, tuple[str, str, Callable[[Path], object]]] = {
         lambda f: change(f / "scheduler/scheduler_config.json", prediction_type="v_prediction"),
     ),
     "not square": ("unrecognised", "unet/config.json", lambda f: change(f / "unet/config.json", sample_size=[16, 32])),
-    "too small": ("unrecognised", "unet/config.json", lambda f: change(f / "unet/config.json", sample_size=2)),
+    "too large": ("unrecognised", "unet/config.json", lambda f: change(f / "unet/config.json", sample_size=1024)),
     "advice beyond limits": (
         "config_invalid",
         "imagefleet.json",

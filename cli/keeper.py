@@ -1,0 +1,33 @@
+"""`imagefleet keeper`: run the caretaker; of several, one acts and the others stand by."""
+
+import signal
+import threading
+
+from cli.services import find_services
+from infra.celery_app import make_celery
+from infra.logging import configure_logging
+from infra.processes import set_title
+from infra.redis import connect
+from infra.settings import Settings
+from infra.storage import open_storage
+from keeper.keeper import Keeper
+
+
+def keeper() -> None:
+    """Run the caretaker: dead workers' jobs, lost wake-ups, deadlines, retention."""
+    settings = Settings()
+    configure_logging(process="keeper", level=settings.log_level, form=settings.log_format)
+    set_title("keeper")
+    services = find_services(settings)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with connect(services.redis_url, name="keeper") as client:
+        Keeper(
+            database_url=services.database_url,
+            application=make_celery(services.redis_url),
+            redis=client,
+            storage=open_storage(settings.storage, endpoint=settings.storage_endpoint),
+            pause_seconds=settings.keeper_seconds,
+            retention_days=settings.retention_days,
+        ).run(stop)

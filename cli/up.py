@@ -1,0 +1,130 @@
+"""`imagefleet up`: everything on one machine, until Ctrl-C."""
+
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import psycopg
+import typer
+from broker_api.keys import ensure_first_key
+from rich.console import Console
+
+import reference_models
+from cli.first_picture import NotReady, draw_first_picture, wait_until_ready
+from cli.live_state import show_until
+from cli.parts import Parts, choose_devices
+from client.client import Client
+from infra.database import connect, migrate
+from infra.embedded.errors import EmbeddedError
+from infra.embedded.services import Services, ServiceUrls, start_services
+from infra.flower import flower_child, flower_url
+from infra.ports import LOOPBACK, free_port, is_free
+from infra.processes import Supervisor, set_title
+from infra.settings import Settings
+from jobs.reading import tally
+from models_registry.catalogue import scan
+
+
+class CannotStart(Exception):
+    """Something in the way of the fleet that its owner can mend."""
+
+
+def up(
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Workers to start; by default one per GPU, or one on the CPU.")
+    ] = None,
+    draw: Annotated[
+        str | None, typer.Option(help="Draw this prompt once everything runs, to see that it works.")
+    ] = None,
+) -> None:
+    """Start the database, Redis, the API, the keeper, Flower and this machine's workers, and keep them running."""
+    settings = Settings()
+    console = Console()
+    set_title("up")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        _check_port(settings)
+        devices = choose_devices(settings, workers)
+        with console.status("Starting Postgres and Redis …"):
+            services = start_services(settings.home, database_url=settings.database_url, redis_url=settings.redis_url)
+        with services:
+            _prepare(settings, services.urls, console)
+            _serve(settings, services, devices, draw, console, stop)
+            console.print("Stopping …")
+    except (EmbeddedError, CannotStart, NotReady) as problem:
+        Console(stderr=True).print(f"[red]{problem}[/red]", highlight=False)
+        raise typer.Exit(1) from None
+    console.print("Stopped.")
+
+
+def _check_port(settings: Settings) -> None:
+    if settings.host == LOOPBACK and not is_free(settings.port):
+        raise CannotStart(f"Something listens on port {settings.port} already; set IMAGEFLEET_PORT to another one.")
+
+
+def model_folders(settings: Settings) -> list[Path]:
+    """Return the folders whose models the fleet offers: the owner's, the home folder's, and the reference models."""
+    given = [Path(folder) for folder in settings.models.split(os.pathsep) if folder]
+    return [*given, settings.home.absolute() / "models", Path(next(iter(reference_models.__path__)))]
+
+
+def _prepare(settings: Settings, services: ServiceUrls, console: Console) -> None:
+    with console.status("Preparing the database …"):
+        migrate(services.database_url)
+        (settings.home / "models").mkdir(exist_ok=True)
+        with connect(services.database_url, application_name="up") as connection:
+            report = scan(connection, [folder for folder in model_folders(settings) if folder.is_dir()])
+            ensure_first_key(connection, settings.home)
+    console.print(f"Models: {', '.join(report.found) or 'none found'}", highlight=False)
+    for refusal in report.refused:
+        console.print(f"[yellow]Not offered: {refusal.path}: {refusal.reason}[/yellow]", highlight=False)
+
+
+def _serve(
+    settings: Settings,
+    services: Services,
+    devices: Sequence[str],
+    draw: str | None,
+    console: Console,
+    stop: threading.Event,
+) -> None:
+    port, password = free_port(), secrets.token_urlsafe(24)
+    settings = settings.model_copy(update={"flower_url": flower_url(port), "flower_password": password})
+    parts = Parts(settings, services.urls, os.environ, devices)
+    key_file = settings.home / "api-key"
+    url = settings.url or f"http://{settings.host}:{settings.port}"
+    with Supervisor() as supervisor:
+        supervisor.start(parts.keeper())
+        supervisor.start(flower_child(services.urls.redis_url, port, password, log=parts.log("flower")))
+        supervisor.start(parts.api())
+        for device in devices:
+            supervisor.start(parts.worker(device))
+        with Client(f"http://{LOOPBACK}:{settings.port}", key_file.read_text(encoding="ascii").strip()) as client:
+            with console.status("Starting the API and the workers …"):
+                ready = wait_until_ready(client, len(devices), stop)
+            if ready and draw is not None:
+                drawn = draw_first_picture(client, draw, settings.home / "pictures", console)
+                if drawn is not None:
+                    console.print(f"First picture: {drawn.absolute()}", highlight=False, soft_wrap=True)
+        if ready:
+            console.print(
+                f"Serving at {url}   (documentation: {url}/docs, workers: {url}/flower/)",
+                highlight=False,
+                soft_wrap=True,
+            )
+            console.print(f"Key: {key_file.absolute()}", highlight=False, soft_wrap=True)
+
+        def counts() -> dict[str, int]:
+            try:
+                with connect(services.urls.database_url, application_name="up", statement_seconds=2) as connection:
+                    return tally(connection)
+            except psycopg.Error:
+                return {}
+
+        show_until(stop, lambda: [*services.states(), *supervisor.states()], counts, console)

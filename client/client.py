@@ -1,0 +1,216 @@
+"""Talk to a fleet over HTTP: submit jobs, follow them, fetch their pictures.
+
+with Client("http://127.0.0.1:8420", key) as fleet:
+    job = fleet.submit({"prompt": "a red circle on a blue background", "seed": 7})
+    job = fleet.wait(job.id)
+    Path("out.png").write_bytes(fleet.picture(job.id, job.images[0]))
+"""
+
+import hashlib
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any, Self, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ValidationError
+
+from client.connection import Connection
+from client.errors import AnswerUnusable, FleetUnreachable, PictureDamaged, RequestUnusable, Unavailable
+from client.sse import frames
+from client.views import FINAL_EVENTS, CreatedKey, Event, KeyView, ModelView, Page, QueueView, WorkerView
+from jobs.contract import Image, JobRequest, JobView
+
+Answer = TypeVar("Answer", bound=BaseModel)
+_EVENT_ID = re.compile(r"(\d{1,10})-(\d{1,10})", re.ASCII)
+_BEFORE_ALL = (-1, -1)
+#: Beyond the time that the server was asked to wait.
+_WAIT_MARGIN = 30.0
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 2.0
+
+
+class _EndSeenError(Exception):
+    """The reader has seen the end of the job already."""
+
+
+class Client:
+    """Hold a connection to one fleet; close it, or use it in a `with` statement."""
+
+    def __init__(self, url: str, key: str | None, *, timeout: float = 30.0, patience: float = 60.0) -> None:
+        """Prepare to talk to the fleet at `url`; nothing is sent yet.
+
+        `timeout` is how many seconds an answer may take, `patience` for how many a fleet that has answered may then be away.
+        """
+        self._connection = Connection(url, key, timeout=timeout, patience=patience)
+        self.url = self._connection.url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def submit(
+        self, request: JobRequest | Mapping[str, Any], *, idempotency_key: str | None = None, wait: float | None = None
+    ) -> JobView:
+        """Submit a job once, however often it must be sent, and return it.
+
+        With `wait` the server answers when the job has ended, but after so many seconds at most.
+        """
+        body = request.model_dump(mode="json", exclude_unset=True) if isinstance(request, BaseModel) else dict(request)
+        response = self._connection.ask(
+            "POST",
+            "/v1/jobs",
+            params={} if wait is None else {"wait": f"{wait:g}"},
+            body=body,
+            headers={"idempotency-key": idempotency_key or uuid.uuid4().hex},
+            timeout=None if wait is None else wait + _WAIT_MARGIN,
+        )
+        return _understood(JobView, response.content)
+
+    def read(self, job: UUID | str) -> JobView:
+        """Return a job."""
+        return self._get(JobView, f"/v1/jobs/{_segment(job)}")
+
+    def list(self, *, state: str | None = None, cursor: str | None = None, limit: int | None = None) -> Page[JobView]:
+        """Return one page of jobs, newest first."""
+        params = {"state": state, "cursor": cursor, "limit": None if limit is None else str(limit)}
+        return self._get(Page[JobView], "/v1/jobs", {name: text for name, text in params.items() if text is not None})
+
+    def cancel(self, job: UUID | str) -> JobView:
+        """Ask for a job to be stopped and return it: a running one is `cancelled` only when it has really stopped."""
+        return _understood(JobView, self._connection.ask("POST", f"/v1/jobs/{_segment(job)}/cancel").content)
+
+    def delete(self, job: UUID | str) -> None:
+        """Delete a finished job and its pictures."""
+        self._connection.ask("DELETE", f"/v1/jobs/{_segment(job)}", repeatable=False)
+
+    def image(self, job: UUID | str, index: int) -> bytes:
+        """Return the bytes of one picture."""
+        return self._connection.ask("GET", f"/v1/jobs/{_segment(job)}/images/{index}").content
+
+    def picture(self, job: UUID | str, image: Image) -> bytes:
+        """Return the bytes of one picture, raising `PictureDamaged` when they are not those that were recorded."""
+        found = self.image(job, image.index)
+        if hashlib.sha256(found).hexdigest() != image.sha256:
+            raise PictureDamaged(f"picture {image.index} of job {job} arrived with other bytes than were recorded")
+        return found
+
+    def events(
+        self, job: UUID | str, *, after: str | None = None, on_silence: Callable[[], object] | None = None
+    ) -> Iterator[Event]:
+        """Yield the events of a job, each once and in order, until it has ended; a broken stream is resumed.
+
+        `after` is the id of the last event already seen; `on_silence` is called each time the server says that there is no news.
+        """
+        last = None if after is None else _order(after)
+        last_heard = time.monotonic()
+        pause = _FIRST_PAUSE
+        while True:
+            before = last
+            try:
+                for event in self._stream(job, last, on_silence):
+                    last_heard = time.monotonic()
+                    if event is not None:
+                        last = (event.epoch, event.seq)
+                        yield event
+                        if event.type in FINAL_EVENTS:
+                            return
+            except _EndSeenError:
+                return
+            except (FleetUnreachable, Unavailable):
+                away = time.monotonic() - last_heard
+                if not self._connection.has_answered or away > self._connection.patience:
+                    raise
+            # A server that closes every stream at once must not be asked without pause.
+            pause = _FIRST_PAUSE if last != before else min(2 * pause, _LONGEST_PAUSE)
+            time.sleep(pause)
+
+    def wait(self, job: UUID | str) -> JobView:
+        """Return a job when it has ended."""
+        for _ in self.events(job):
+            pass
+        return self.read(job)
+
+    def models(self) -> Page[ModelView]:
+        """Return the models that can be asked for."""
+        return self._get(Page[ModelView], "/v1/models")
+
+    def workers(self) -> Page[WorkerView]:
+        """Return the workers, those that are away too."""
+        return self._get(Page[WorkerView], "/v1/workers")
+
+    def queues(self) -> Page[QueueView]:
+        """Return the queues."""
+        return self._get(Page[QueueView], "/v1/queues")
+
+    def keys(self) -> Page[KeyView]:
+        """Return the API keys, revoked ones too; for admins."""
+        return self._get(Page[KeyView], "/v1/keys")
+
+    def create_key(self, *, owner: str, name: str, scopes: tuple[str, ...] = ("user",)) -> CreatedKey:
+        """Create an API key; for admins. Its text is never shown again."""
+        body = {"owner": owner, "name": name, "scopes": list(scopes)}
+        # Not repeated: the text of a key whose answer was lost would be lost too.
+        return _understood(CreatedKey, self._connection.ask("POST", "/v1/keys", body=body, repeatable=False).content)
+
+    def revoke_key(self, key: str) -> None:
+        """Revoke an API key by its id; for admins."""
+        self._connection.ask("DELETE", f"/v1/keys/{_segment(key)}")
+
+    def _get(self, kind: type[Answer], path: str, params: Mapping[str, str] | None = None) -> Answer:
+        return _understood(kind, self._connection.ask("GET", path, params=params).content)
+
+    def _stream(
+        self, job: UUID | str, last: tuple[int, int] | None, on_silence: Callable[[], object] | None
+    ) -> Iterator[Event | None]:
+        """Yield new events of one connection, and None where the server only says that it lives."""
+        headers = {"accept": "text/event-stream"}
+        if last is not None:
+            headers["last-event-id"] = f"{last[0]}-{last[1]}"
+        with self._connection.stream(f"/v1/jobs/{_segment(job)}/events", headers=headers) as response:
+            if response.status_code == HTTPStatus.NO_CONTENT:
+                raise _EndSeenError
+            for frame in frames(response.iter_bytes()):
+                if not frame.data:
+                    if on_silence is not None and frame.retry is None:
+                        on_silence()
+                    yield None
+                    continue
+                event = _understood(Event, frame.data)
+                if (event.epoch, event.seq) > (last or _BEFORE_ALL):
+                    last = (event.epoch, event.seq)
+                    yield event
+
+
+def _order(event_id: str) -> tuple[int, int]:
+    found = _EVENT_ID.fullmatch(event_id)
+    if found is None:
+        raise RequestUnusable(f"an event id looks like 1-7, not {event_id!r}")
+    return int(found[1]), int(found[2])
+
+
+def _understood(kind: type[Answer], data: str | bytes) -> Answer:
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise AnswerUnusable(
+            f"the fleet's answer has no usable {where}: {first['msg']}; is it of another version?"
+        ) from None
+
+
+def _segment(text: UUID | str) -> str:
+    """Return a part of a path that cannot become several."""
+    found = str(text)
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,200}", found, re.ASCII):
+        raise RequestUnusable(f"{found[:100]!r} is no id")
+    return found

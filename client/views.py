@@ -1,0 +1,104 @@
+"""What a fleet answers, as far as a client needs it; what newer servers add is ignored."""
+
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+Item = TypeVar("Item")
+#: A job says nothing after one of these.
+FINAL_EVENTS = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class View(BaseModel):
+    """One answer, or a part of one."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Page(View, Generic[Item]):
+    """A part of a list; `next_cursor` asks for the next one."""
+
+    items: list[Item]
+    next_cursor: str | None = None
+
+
+class Event(View):
+    """One thing that happened to a job."""
+
+    job: UUID
+    epoch: int
+    seq: int
+    #: queued, started, progress, preview, image, requeued, succeeded, failed, cancelled.
+    type: str
+    at: datetime
+    data: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """Return what `Last-Event-ID` takes."""
+        return f"{self.epoch}-{self.seq}"
+
+
+class WorkerView(View):
+    """A worker and how it does."""
+
+    name: str
+    state: str
+    online: bool
+    host: str
+    device: str
+    device_name: str
+    hardware: str
+    serves: list[str]
+    tags: list[str]
+    tasks: list[str]
+    memory_bytes: int
+    engine: str
+    version: str
+    warm: list[str]
+    loads: int
+    current: list[UUID]
+    started_at: datetime
+    seen_at: datetime
+
+
+class QueueView(View):
+    """A queue: what waits, what runs, who serves it."""
+
+    name: str
+    queued: int
+    running: int
+    oldest_wait_s: float | None
+    workers: int
+
+
+class ModelView(View):
+    """A model that can be asked for."""
+
+    # Its fields beyond the name differ between kinds.
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+    name: str
+    kind: str | None = None
+    family: str | None = None
+    native_size: int | None = None
+
+
+class KeyView(View):
+    """An API key without its secret."""
+
+    id: str
+    owner: str
+    name: str
+    scopes: list[str]
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class CreatedKey(KeyView):
+    """A new API key with its text, shown this once."""
+
+    key: str
