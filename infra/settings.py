@@ -44,6 +44,12 @@ class Settings(BaseSettings):
     #: Extra tags a worker serves, separated by commas.
     tags: str = ""
     engine: Literal["local", "fake"] = "local"
+    #: Bytes of memory a worker's device counts as having, in place of what was found.
+    memory_bytes: int | None = Field(default=None, gt=0)
+    #: CPU threads an engine may use; by default a CPU worker's share of the cores, and on a GPU what torch chooses.
+    threads: int | None = Field(default=None, ge=1)
+    #: How long a starting worker waits for the database and Redis before it gives up.
+    start_limit_seconds: float = Field(default=60.0, gt=0)
     #: How many workers `up` starts on a machine without a GPU.
     cpu_workers: int = Field(default=1, ge=1, le=64)
 

@@ -13,6 +13,23 @@ from jobs.contract import JobParameters
 from models_registry.entries import ModelEntry
 
 Phase = Literal["load", "encode", "step", "decode"]
+EngineKind = Literal["local", "fake"]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything an engine is told when its process starts; the first message on the connection."""
+
+    engine: EngineKind
+    #: For the process title: `cuda0`, `cpu1`.
+    label: str
+    #: What torch calls the device: the process sees no other one.
+    device: str
+    device_name: str
+    #: Bytes of device memory the engine may fill.
+    memory_bytes: int
+    #: Threads of the CPU the engine may use; None leaves it to the library.
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,9 +68,6 @@ Command = Draw | Cancel | Quit
 @dataclass(frozen=True)
 class Ready:
     """The engine has started and can take items."""
-
-    device_name: str
-    memory_bytes: int
 
 
 @dataclass(frozen=True)
@@ -133,6 +147,7 @@ class Failed:
 class Resident:
     """What is loaded now, sent after each load or eviction; `loads` counts all loads since the process began."""
 
+    #: Model keys, the most recently used last.
     models: Sequence[str]
     loads: int
     bytes: int

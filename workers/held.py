@@ -1,0 +1,67 @@
+"""A job in this worker's hands, from the claim to the record of its outcome."""
+
+import math
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from jobs.claims import ClaimedJob
+from jobs.store import StoredPicture
+from models_registry.entries import ModelEntry
+from workers.phases import PhaseClock
+from workers.progress import Feed
+
+#: With so few steps left to draw, the next job is claimed.
+CLAIM_AHEAD_STEPS: Final = 2
+
+
+class Ending(StrEnum):
+    """Why the engine was told to stop a job."""
+
+    CANCELLED = "cancelled"  # its owner wants it no more
+    LOST = "lost"  # another writer has it: nothing of it counts here
+    LAPSED = "lapsed"  # by this worker's own clock its lease is over; the database was out of reach
+    DRAINED = "drained"  # this worker is leaving
+    ENGINELESS = "engineless"  # no engine can be started here
+    OVERDUE = "overdue"  # a phase passed its limit
+
+
+@dataclass(eq=False)
+class Held:
+    """What is known of one job; guarded by the foreman's lock, but for what never changes."""
+
+    job: ClaimedJob
+    entry: ModelEntry
+    feed: Feed
+    clock: PhaseClock
+    #: Monotonic time at which the lease is over unless it is renewed.
+    lease_until: float
+    #: Life of the engine process it was sent to.
+    life: int | None = None
+    #: Whether the engine has begun it.
+    begun: bool = False
+    #: Whether the engine has ended it; what remains is storing and recording.
+    ended: bool = False
+    step: int = 0
+    ending: Ending | None = None
+    #: Monotonic time by which the engine must have stopped it.
+    stop_by: float = math.inf
+    #: Pictures on their way into storage, in their order.
+    pictures: list["Future[StoredPicture]"] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[UUID, int]:
+        """Return what reports name it by."""
+        return (self.job.id, self.job.epoch)
+
+    @property
+    def steps(self) -> int:
+        """Return the steps of all its pictures."""
+        return self.job.parameters.steps * self.job.parameters.num_images
+
+    @property
+    def is_nearly_drawn(self) -> bool:
+        """Tell whether the engine will be free soon."""
+        return self.begun and self.ending is None and self.steps - self.step <= CLAIM_AHEAD_STEPS

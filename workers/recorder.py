@@ -1,0 +1,185 @@
+"""Store pictures and record outcomes, beside the engine's next job.
+
+Everything here is guarded by the job's epoch in the database: a worker that lost the job changes nothing and removes what it stored.
+When the database is out of reach a finished job is kept and recorded as soon as it is back, if it is still this worker's.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Protocol
+
+import psycopg
+import stamina
+
+from infra.database import Connection, Pool
+from infra.logging import get_logger
+from infra.storage import Storage, StorageError
+from jobs import store
+from jobs.changes import Change
+from jobs.errors import JobFailure, PictureInvalid, StorageFailed
+from jobs.events import Event
+from jobs.reading import image_url
+from jobs.store import StoredPicture
+from workers.engines.interface import Pictured
+from workers.held import Held
+from workers.progress import Narrator
+from workers.storing import FIRST_PAUSE, LONGEST_PAUSE, store_picture
+
+#: One encodes while the other waits for storage or database.
+THREADS: Final = 2
+
+OUTCOME_NOT_RECORDED: Final = "outcome_not_recorded"
+RESULT_REFUSED: Final = "result_refused"
+
+log = get_logger(__name__)
+
+
+class TaskEvents(Protocol):
+    """Who shows jobs as tasks to Celery's monitors."""
+
+    def ended(self, held: Held, change: Change) -> None:
+        """Show how a task ended."""
+
+
+class Recorder:
+    """The keeper of outcomes; every public method queues its work and returns at once."""
+
+    def __init__(self, storage: Storage, pool: Pool, narrator: Narrator, tasks: TaskEvents, limit: float) -> None:
+        self._storage = storage
+        self._pool = pool
+        self._narrator = narrator
+        self._tasks = tasks
+        #: How long storing and recording are tried, seconds each.
+        self._limit = limit
+        self._leaving = threading.Event()
+        self._release: Callable[[Held], None]
+        # First in, first out: a task that waits for earlier ones only waits for what has begun.
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="recorder")
+
+    def report_to(self, release: Callable[[Held], None]) -> None:
+        """Say who hears that a job has been dealt with; done once, before anything else."""
+        self._release = release
+
+    def picture(self, held: Held, report: Pictured) -> None:
+        """Begin to encode and store a picture."""
+        held.pictures.append(
+            self._threads.submit(store_picture, self._storage, held, report, self._limit, self._leaving.is_set)
+        )
+
+    def complete(self, held: Held, seconds: float) -> None:
+        """Record success once the pictures are stored."""
+        self._do(held, lambda: self._complete(held, seconds))
+
+    def fail(self, held: Held, failure: JobFailure) -> None:
+        """Record a failure."""
+        self._do(held, lambda: self._fail(held, failure))
+
+    def stopped(self, held: Held) -> None:
+        """Record that a cancelled job has really stopped."""
+        self._do(held, lambda: self._give_up(held, lambda line, seq: store.stopped(line, *held.key, seq)))
+
+    def hand_back(self, held: Held, reason: str) -> None:
+        """Put the job back into its queue."""
+        self._do(held, lambda: self._give_up(held, lambda line, _: store.hand_back(line, *held.key, reason)))
+
+    def discard(self, held: Held) -> None:
+        """Forget a job that is another writer's, and what was stored for it."""
+        self._do(held, lambda: self._forget_pictures(held))
+
+    def hurry(self) -> None:
+        """Try nothing again from now on: the worker leaves."""
+        self._leaving.set()
+
+    def close(self) -> None:
+        """Take no more work; what is queued is still done."""
+        self._threads.shutdown(wait=False)
+
+    def _do(self, held: Held, work: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                work()
+            except psycopg.Error as problem:
+                # The lease runs out and the keeper takes the job back; objects stay, since the row may refer to them.
+                log.warning(OUTCOME_NOT_RECORDED, job=str(held.job.id), problem=str(problem))
+            except Exception:
+                log.exception(OUTCOME_NOT_RECORDED, job=str(held.job.id))
+            finally:
+                self._release(held)
+
+        self._threads.submit(run)
+
+    def _complete(self, held: Held, seconds: float) -> None:
+        try:
+            pictures = [picture.result() for picture in held.pictures]
+        except StorageError as problem:
+            self._fail(held, StorageFailed(f"The pictures could not be stored: {problem}"))
+            return
+        except Exception as problem:  # noqa: BLE001 - whatever an encoder raises ends this job alone
+            self._fail(held, PictureInvalid(f"The picture could not be encoded: {problem}"))
+            return
+        if len(pictures) != held.job.parameters.num_images:
+            self._fail(
+                held, PictureInvalid(f"The engine drew {len(pictures)} of {held.job.parameters.num_images} pictures.")
+            )
+            return
+        first = held.feed.close(len(pictures))
+        seq = first + len(pictures)
+        change = self._record(lambda line: store.complete(line, *held.key, seq, pictures, seconds))
+        if change is None:
+            log.warning(RESULT_REFUSED, job=str(held.job.id), epoch=held.job.epoch)
+            self._forget_pictures(held)
+            return
+        shown = [_image_event(change, first + place, picture) for place, picture in enumerate(pictures)]
+        self._announce(held, change, shown)
+
+    def _fail(self, held: Held, failure: JobFailure) -> None:
+        self._give_up(held, lambda line, seq: store.fail(line, *held.key, seq, failure))
+
+    def _give_up(self, held: Held, write: "Callable[[Connection, int], Change | None]") -> None:
+        """Record an outcome without pictures."""
+        seq = held.feed.close()
+        change = self._record(lambda line: write(line, seq))
+        self._forget_pictures(held)
+        if change is not None:
+            self._announce(held, change, [])
+
+    def _announce(self, held: Held, change: Change, before: list[Event]) -> None:
+        self._narrator.announce([*before, change.event])
+        if change.type == "requeued":
+            self._narrator.wake(change.queue)
+        self._tasks.ended(held, change)
+
+    def _record(self, write: "Callable[[Connection], Change | None]") -> Change | None:
+        """Run one guarded write until the database has answered; repeating it is harmless."""
+
+        def worth_another_try(problem: Exception) -> bool:
+            return isinstance(problem, psycopg.OperationalError) and not self._leaving.is_set()
+
+        for attempt in stamina.retry_context(
+            on=worth_another_try, attempts=None, timeout=self._limit, wait_initial=FIRST_PAUSE, wait_max=LONGEST_PAUSE
+        ):
+            with attempt, self._pool.connection() as line:
+                return write(line)
+        raise AssertionError("unreachable: the last attempt raises")
+
+    def _forget_pictures(self, held: Held) -> None:
+        """Remove what was stored for an outcome that shows no pictures."""
+        for picture in held.pictures:
+            with contextlib.suppress(Exception):
+                self._storage.delete(picture.result().key)
+
+
+def _image_event(change: Change, seq: int, picture: StoredPicture) -> Event:
+    data = {
+        "index": picture.index,
+        "seed": picture.seed,
+        "width": picture.width,
+        "height": picture.height,
+        "mime": picture.mime,
+        "bytes": picture.bytes,
+        "sha256": picture.sha256,
+        "url": image_url(change.job, picture.index),
+    }
+    return Event(job=change.job, epoch=change.epoch, seq=seq, type="image", at=change.at, data=data)
