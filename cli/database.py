@@ -6,25 +6,9 @@ from contextlib import contextmanager
 import psycopg
 
 from cli.failure import CommandFailed
+from cli.services import find_database
 from infra.database import Connection, DatabaseUrlInvalid, connect
-from infra.embedded.errors import EmbeddedError
-from infra.embedded.services import discover
 from infra.settings import Settings
-
-
-def find_database(settings: Settings) -> str:
-    """Return the URL of the database that the settings name, or that `imagefleet up` runs; raises CommandFailed."""
-    if settings.database_url:
-        return settings.database_url
-    try:
-        found = discover(settings.home)
-    except EmbeddedError as problem:
-        raise CommandFailed(f"{problem}.") from None
-    if found is None:
-        raise CommandFailed(
-            f"No fleet is running in {settings.home.absolute()}. Start one with `imagefleet up`, or set IMAGEFLEET_DATABASE_URL."
-        )
-    return found.database_url
 
 
 @contextmanager

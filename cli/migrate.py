@@ -4,7 +4,7 @@ import psycopg
 import sqlalchemy.exc
 import typer
 
-from cli.database import find_database
+from cli.services import find_database
 from cli.failure import CommandFailed
 from infra.database import DatabaseUrlInvalid
 from infra.database import migrate as migrate_database
