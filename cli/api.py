@@ -1,7 +1,6 @@
 """`imagefleet api`: serve HTTP."""
 
 from broker_api.server import serve
-
 from cli.services import find_services
 from infra.logging import configure_logging
 from infra.settings import Settings
@@ -11,4 +10,5 @@ def api() -> None:
     """Serve the API; several may run beside each other on the same servers."""
     settings = Settings()
     configure_logging(process="api", level=settings.log_level, form=settings.log_format)
-    serve(settings, find_services(settings))
+    services = find_services(settings)
+    serve(settings, services.database_url, services.redis_url)

@@ -7,6 +7,7 @@ from typing import Final
 
 from rich.console import Console
 
+from cli.failure import CommandFailed
 from client.client import Client
 from client.errors import ClientError, FleetUnreachable, Unavailable
 
@@ -14,12 +15,8 @@ READY_SECONDS: Final = 180.0
 PAUSE_SECONDS: Final = 0.25
 
 
-class NotReady(Exception):
-    """The fleet did not come up in time."""
-
-
 def wait_until_ready(client: Client, workers: int, stop: threading.Event) -> bool:
-    """Wait for the API and for as many workers; False when told to stop meanwhile. Raises NotReady."""
+    """Wait for the API and for as many workers; False when told to stop meanwhile. Raises CommandFailed."""
     end = time.monotonic() + READY_SECONDS
     problem = "its workers have not registered"
     while not stop.is_set():
@@ -29,7 +26,7 @@ def wait_until_ready(client: Client, workers: int, stop: threading.Event) -> boo
         except (FleetUnreachable, Unavailable) as reason:
             problem = str(reason)
         if time.monotonic() > end:
-            raise NotReady(f"The fleet did not come up within {READY_SECONDS:.0f} s: {problem}.")
+            raise CommandFailed(f"The fleet did not come up within {READY_SECONDS:.0f} s: {problem}.")
         stop.wait(PAUSE_SECONDS)
     return False
 

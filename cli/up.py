@@ -5,16 +5,16 @@ import secrets
 import signal
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import psycopg
 import typer
-from broker_api.keys import ensure_first_key
 from rich.console import Console
 
-import reference_models
-from cli.first_picture import NotReady, draw_first_picture, wait_until_ready
+from broker_api.keys import ensure_first_key
+from cli.failure import CommandFailed
+from cli.first_picture import draw_first_picture, wait_until_ready
+from cli.folders import model_folders
 from cli.live_state import show_until
 from cli.parts import Parts, choose_devices
 from client.client import Client
@@ -27,10 +27,6 @@ from infra.processes import Supervisor, set_title
 from infra.settings import Settings
 from jobs.reading import tally
 from models_registry.catalogue import scan
-
-
-class CannotStart(Exception):
-    """Something in the way of the fleet that its owner can mend."""
 
 
 def up(
@@ -57,21 +53,14 @@ def up(
             _prepare(settings, services.urls, console)
             _serve(settings, services, devices, draw, console, stop)
             console.print("Stopping …")
-    except (EmbeddedError, CannotStart, NotReady) as problem:
-        Console(stderr=True).print(f"[red]{problem}[/red]", highlight=False)
-        raise typer.Exit(1) from None
+    except EmbeddedError as problem:
+        raise CommandFailed(f"{problem}.") from None
     console.print("Stopped.")
 
 
 def _check_port(settings: Settings) -> None:
     if settings.host == LOOPBACK and not is_free(settings.port):
-        raise CannotStart(f"Something listens on port {settings.port} already; set IMAGEFLEET_PORT to another one.")
-
-
-def model_folders(settings: Settings) -> list[Path]:
-    """Return the folders whose models the fleet offers: the owner's, the home folder's, and the reference models."""
-    given = [Path(folder) for folder in settings.models.split(os.pathsep) if folder]
-    return [*given, settings.home.absolute() / "models", Path(next(iter(reference_models.__path__)))]
+        raise CommandFailed(f"Something listens on port {settings.port} already; set IMAGEFLEET_PORT to another one.")
 
 
 def _prepare(settings: Settings, services: ServiceUrls, console: Console) -> None:
@@ -79,7 +68,7 @@ def _prepare(settings: Settings, services: ServiceUrls, console: Console) -> Non
         migrate(services.database_url)
         (settings.home / "models").mkdir(exist_ok=True)
         with connect(services.database_url, application_name="up") as connection:
-            report = scan(connection, [folder for folder in model_folders(settings) if folder.is_dir()])
+            report = scan(connection, model_folders(settings))
             ensure_first_key(connection, settings.home)
     console.print(f"Models: {', '.join(report.found) or 'none found'}", highlight=False)
     for refusal in report.refused:

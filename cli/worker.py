@@ -3,13 +3,14 @@
 from typing import Annotated
 
 import typer
-from workers.celery_worker import run_worker
-from workers.devices import DeviceUnknown
-from workers.enrolment import WorkerNotStarted
 
+from cli.failure import CommandFailed
 from cli.services import find_services
 from infra.logging import configure_logging
 from infra.settings import Settings
+from workers.celery_worker import run_worker
+from workers.devices import DeviceUnknown
+from workers.enrolment import WorkerNotStarted
 
 
 def worker(
@@ -26,5 +27,4 @@ def worker(
     try:
         raise typer.Exit(run_worker(settings, find_services(settings)))
     except (DeviceUnknown, WorkerNotStarted) as problem:
-        typer.secho(str(problem), err=True, fg="red")
-        raise typer.Exit(1) from None
+        raise CommandFailed(f"{problem}.") from None

@@ -75,15 +75,24 @@ class QueueView(View):
 
 
 class ModelView(View):
-    """A model that can be asked for."""
-
-    # Its fields beyond the name differ between kinds.
-    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+    """A model and what a request may ask of it."""
 
     name: str
-    kind: str | None = None
-    family: str | None = None
-    native_size: int | None = None
+    title: str
+    kind: str
+    family: str
+    variant: str
+    tasks: list[str]
+    native_size: int
+    size_step: int
+    min_side: int
+    max_side: int
+    default_steps: int
+    default_guidance_scale: float
+    default_scheduler: str
+    fingerprint: str
+    bytes: int
+    is_default: bool
 
 
 class KeyView(View):

@@ -3,6 +3,8 @@
 from typing import Any
 
 from celery import Celery
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
 
 from infra.redis import keepalive_options
 
@@ -57,9 +59,24 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+class PromptConnection(Connection):  # type: ignore[misc] # kombu is taken as untyped
+    """Dial a broker that is away every second or two, however long it is away; kombu's own pauses grow to 30 s."""
+
+    def ensure_connection(self, *args: Any, **options: Any) -> Any:
+        """Connect, trying until it works or the caller's limit is reached."""
+        pauses = {"interval_start": 1.0, "interval_step": 0.5, "interval_max": 2.0}
+        return super().ensure_connection(*args, **pauses | options)
+
+
+class PromptMessaging(AMQP):  # type: ignore[misc] # Celery ships no types
+    """Make Celery use our connections."""
+
+    Connection = PromptConnection
+
+
 def make_celery(redis_url: str) -> Celery:
     """Return the application with every setting the fleet relies on; nothing is sent before its first use."""
-    application = Celery("imagefleet", broker=redis_url, set_as_current=False, fixups=[])
+    application = Celery("imagefleet", broker=redis_url, amqp=PromptMessaging, set_as_current=False, fixups=[])
     application.conf.update(SETTINGS)
     return application
 

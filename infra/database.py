@@ -113,10 +113,14 @@ def open_pool(
     """
 
     def check(connection: Connection) -> None:
-        if not is_open(connection):
+        if not _has_news(connection):
+            return
+        try:
+            connection.execute("")
+        except psycopg.OperationalError:
             # All others died with it: drop them at once, else callers find them one by one with growing pauses.
             pool.check()
-            raise psycopg.OperationalError("the server closed the connection")
+            raise
 
     pool: Pool = ConnectionPool(
         connection_string(
@@ -148,9 +152,13 @@ def make_async_pool(
     """Make a pool for one event loop; `await pool.open()` or `async with` it there. Recovers as the other does."""
 
     async def check(connection: AsyncConnection) -> None:
-        if not is_open(connection):
+        if not _has_news(connection):
+            return
+        try:
+            await connection.execute("")
+        except psycopg.OperationalError:
             await pool.check()
-            raise psycopg.OperationalError("the server closed the connection")
+            raise
 
     pool: AsyncPool = AsyncConnectionPool(
         connection_string(
@@ -169,23 +177,16 @@ def make_async_pool(
     return pool
 
 
-def is_open(connection: "Connection | AsyncConnection") -> bool:
-    """Tell whether the server still holds this idle connection, without a round trip.
+def _has_news(connection: Connection | AsyncConnection) -> bool:
+    """Tell whether an idle connection should be tested before it is used; costs no round trip.
 
-    A server that stops, or ends the session, sends a last message or closes: either makes the idle socket readable.
+    A server that stops, or ends a session, sends a last message or closes: either makes the socket readable.
     """
     if connection.closed:
-        return False
+        return True
     poller = select.poll()
     poller.register(connection.pgconn.socket, select.POLLIN)
-    if not poller.poll(0):
-        return True
-    try:
-        connection.pgconn.consume_input()
-    except psycopg.OperationalError:
-        connection.pgconn.finish()
-        return False
-    return not connection.closed
+    return bool(poller.poll(0))
 
 
 def _try_again(pool: Pool) -> None:

@@ -28,7 +28,7 @@ def become(parent: int, death_signal: int, uid: int, gid: int, argv: list[str]) 
     # The parent may have died before prctl; then no signal would ever come.
     if os.getppid() != parent:
         raise SystemExit(ORPHANED)
-    os.execv(argv[0], argv)  # noqa: S606 - no shell is wanted
+    os.execvp(argv[0], argv)  # noqa: S606 - no shell is wanted
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import ctypes
 import itertools
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,10 +129,12 @@ class _Child:
     def change(self, status: Status, *, pid: int | None = None, exit_code: int | None = None) -> None:
         self.state = replace(self.state, status=status, pid=pid, exit_code=exit_code, since=datetime.now(UTC))
 
-    def spawn(self) -> None:
+    def spawn(self, restarts: int = 0) -> None:
         spec = self.spec
         if spec.before_start is not None:
             spec.before_start()
+        if shutil.which(spec.argv[0], path=None if spec.env is None else spec.env.get("PATH")) is None:
+            raise FileNotFoundError(f"there is no program {spec.argv[0]}")
         user = spec.run_as or RunAs(-1, -1)
         arguments = (os.getpid(), int(spec.orphan_signal), user.uid, user.gid)
         # -I and -S keep the child's environment from reaching the launcher, and start it in about 10 ms.
@@ -149,8 +152,10 @@ class _Child:
                 start_new_session=True,
             )
         self.started = time.monotonic()
-        self.state = replace(self.state, problem=None)
-        self.change("running", pid=self.process.pid, exit_code=self.state.exit_code)
+        # In one step: other threads read this.
+        self.state = ChildState(
+            spec.name, "running", self.process.pid, restarts, datetime.now(UTC), exit_code=self.state.exit_code
+        )
 
     def watch(self) -> None:
         """Notice an end nobody asked for, and start again when its time has come."""
@@ -160,10 +165,10 @@ class _Child:
                 return
             self._died(code)
         if self.state.status == "waiting" and time.monotonic() >= self.due:
-            self.state = replace(self.state, restarts=self.state.restarts + 1)
             try:
-                self.spawn()
-            except Exception as problem:  # noqa: BLE001 - any reason a start fails leads to another try, and is shown
+                self.spawn(self.state.restarts + 1)
+            except Exception as problem:
+                # Whatever the reason, the next try may succeed.
                 log.exception(CHILD_NOT_RESTARTED, child=self.spec.name)
                 self.state = replace(self.state, problem=str(problem))
                 self._wait_longer(self.state.exit_code)
@@ -201,12 +206,12 @@ class _Child:
         process, self.process = self.process, None
         code = self.state.exit_code
         if process is not None:
-            try:
-                code = process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+            if process.returncode is None:
                 log.warning(CHILD_KILLED, child=self.spec.name, pid=process.pid)
             _end_group(process)
-            code = process.wait() if code is None else code
+            code = process.wait()
         self.change("stopped", exit_code=code)
         self.ended.set()
 

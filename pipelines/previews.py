@@ -20,6 +20,8 @@ from pipelines.pictures import Pixels
 PREVIEW_FILE = "preview.json"
 #: Shortest longest side of a preview, pixels.
 _SIDE = 128
+#: Stands for infinite latents: far outside of any that mean something.
+_BEYOND = 1e6
 #: Radius of the discs that the matrix is fitted to, in sides.
 _DISC = 0.3
 
@@ -33,7 +35,8 @@ class PreviewMatrix(NamedTuple):
     def draw(self, latents: torch.Tensor, scale: int) -> Pixels:
         """Draw latents (1 x channels x height x width) as a picture at most `scale` times as large."""
         values = latents[0].float().cpu().numpy().transpose(1, 2, 0)
-        colours = np.nan_to_num(values @ self.matrix + self.bias).clip(0, 1)
+        values = np.nan_to_num(values, posinf=_BEYOND, neginf=-_BEYOND)
+        colours = (values @ self.matrix + self.bias).clip(0, 1)
         pixels: Pixels = (colours * 255).round().astype(np.uint8)
         factor = min(scale, max(1, math.ceil(_SIDE / max(pixels.shape[:2]))))
         if factor == 1:
@@ -69,14 +72,14 @@ def preview_matrix(folder: Path, vae: Any) -> PreviewMatrix:
     return fit_preview_matrix(vae)
 
 
-def fit_preview_matrix(vae: Any, cells: int = 8) -> PreviewMatrix:
+def fit_preview_matrix(vae: Any, cells: int = 16) -> PreviewMatrix:
     """Fit the matrix by least squares over procedural pictures that the VAE encodes."""
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     pictures = _pictures(cells * factor)
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     with torch.no_grad():
-        moments = vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist.mode()
-        latents = (moments.float().cpu() - shift) * vae.config.scaling_factor
+        encoded = vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist.mode()
+    latents = (encoded.float().cpu() - shift) * vae.config.scaling_factor
     small = torch.nn.functional.avg_pool2d((pictures + 1) / 2, factor)
     channels = latents.shape[1]
     inputs = latents.permute(0, 2, 3, 1).reshape(-1, channels).double().numpy()
@@ -90,13 +93,9 @@ def fit_preview_matrix(vae: Any, cells: int = 8) -> PreviewMatrix:
 
 
 def _pictures(side: int) -> torch.Tensor:
-    """Draw flat colours, ramps and discs (batch x 3 x side x side, -1..1): what latents must tell apart."""
+    """Draw discs on flat backgrounds (8 x 3 x side x side, -1..1): the corners of the colour cube, each twice."""
     colours = torch.tensor([[r, g, b] for r in (0.1, 0.9) for g in (0.1, 0.9) for b in (0.1, 0.9)])
-    ramp = torch.linspace(0, 1, side)
-    rows, columns = ramp[:, None].expand(side, side), ramp[None, :].expand(side, side)
-    disc = (torch.hypot(rows - 0.5, columns - 0.5) < _DISC).float()
-    masks = torch.stack([rows, columns, disc])[:, None]
-    # The colour three places on differs in at least one channel, and in every channel for some pair.
-    pairs = zip(colours, colours.roll(-3, 0), strict=True)
-    ramps = [colour[:, None, None] * masks + other[:, None, None] * (1 - masks) for colour, other in pairs]
-    return torch.cat(ramps) * 2 - 1
+    across = (torch.arange(side) + 0.5) / side - 0.5
+    disc = (torch.hypot(across[:, None], across[None, :]) < _DISC).float()
+    colours = colours[..., None, None]
+    return 2 * (colours * disc + colours.roll(-3, 0) * (1 - disc)) - 1

@@ -3,6 +3,7 @@
 Which names exist is the business of `models_registry.schedulers`.
 """
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,10 +18,13 @@ STEP_BOUND = frozenset({"LCMScheduler", "TCDScheduler"})
 def build_scheduler(spec: SchedulerSpec, model_config: Mapping[str, Any], steps: int) -> Any:
     """Build the scheduler of `spec` with the model's own noise settings (`pipe.scheduler.config`)."""
     cls = getattr(diffusers, spec.class_name)
-    config = dict(spec.config)
+    known = inspect.signature(cls.__init__).parameters
+    # Private keys say which settings were nobody's choice; what another class alone knows would be complained about.
+    config = {name: value for name, value in model_config.items() if name.startswith("_") or name in known}
+    settings = dict(spec.config)
     if spec.class_name in STEP_BOUND:
-        config["original_inference_steps"] = max(steps, model_config.get("original_inference_steps") or 50)
-    return cls.from_config(model_config, **config)
+        settings["original_inference_steps"] = max(steps, config.get("original_inference_steps") or 50)
+    return cls.from_config(config, **settings)
 
 
 def seed_scheduler(scheduler: Any, seed: int) -> Any:

@@ -31,13 +31,16 @@ def template_database(services: ServiceUrls) -> str:
     return name
 
 
-_numbers = itertools.count(1)
+@pytest.fixture(scope="session")
+def numbers() -> Iterator[int]:
+    """Count what tests are given."""
+    return itertools.count(1)
 
 
 @pytest.fixture
-def database_url(services: ServiceUrls, template_database: str) -> Iterator[str]:
+def database_url(services: ServiceUrls, template_database: str, numbers: Iterator[int]) -> Iterator[str]:
     """Make a fresh, migrated database for one test."""
-    name = f"test_{next(_numbers)}"
+    name = f"test_{next(numbers)}"
     with psycopg.connect(services.database_url, autocommit=True) as connection:
         connection.execute(
             sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template_database))
@@ -48,9 +51,9 @@ def database_url(services: ServiceUrls, template_database: str) -> Iterator[str]
 
 
 @pytest.fixture
-def redis_url(services: ServiceUrls) -> Iterator[str]:
+def redis_url(services: ServiceUrls, numbers: Iterator[int]) -> Iterator[str]:
     """Give one test an empty Redis database of its own; its stragglers do not meet the next test's keys."""
-    url = f"{services.redis_url.rsplit('/', 1)[0]}/{1 + next(_numbers) % (DATABASES - 1)}"
+    url = f"{services.redis_url.rsplit('/', 1)[0]}/{1 + next(numbers) % (DATABASES - 1)}"
     with redis.Redis.from_url(url) as client:
         client.flushdb()
         yield url

@@ -37,7 +37,7 @@ max_wal_size = 2GB
 
 # A job accepted is a job kept: commits wait for the disk.
 fsync = {durable}
-synchronous_commit = {durable}
+synchronous_commit = on
 full_page_writes = {durable}
 
 # Short statements over a hot table: no plan pays for compilation or parallel workers, and small containers have
@@ -76,6 +76,7 @@ class _Cluster:
     user: RunAs | None
     port: int
     password: str
+    durable: bool
 
     @property
     def url(self) -> str:
@@ -85,14 +86,15 @@ class _Cluster:
 def start_postgres(home: Path, supervisor: Supervisor, *, durable: bool = True) -> str:
     """Start PostgreSQL on data in `<home>/postgres` and return its URL once it answers.
 
-    The caller holds the home's lock. `durable=False` gives up commits on a power cut, for tests. Raises EmbeddedError.
+    The caller holds the home's lock. `durable=False` may lose everything on a power cut, for tests. Raises EmbeddedError.
     """
     data = home / "postgres"
     user = server_user(data)
     program = reachable(find_postgres(), user)
     clear_leftovers(data, NAME)
     access = keep_access(home / "postgres.json")
-    cluster = _Cluster(data, home / "logs" / "postgres.log", program.path, user, access.port, access.password)
+    log = home / "logs" / "postgres.log"
+    cluster = _Cluster(data, log, program.path, user, access.port, access.password, durable)
     if not data.exists():
         _create(cluster, home)
     _check_version(data)
@@ -103,7 +105,7 @@ def start_postgres(home: Path, supervisor: Supervisor, *, durable: bool = True) 
             argv=(str(program.path), "-D", own_path(data, user)),
             env=CLEAN_ENV,
             cwd=data,
-            log=cluster.log,
+            log=log,
             run_as=user,
             # Fast shutdown: clients are cut, all is written.
             stop_signal=SIGINT,
@@ -120,6 +122,8 @@ def start_postgres(home: Path, supervisor: Supervisor, *, durable: bool = True) 
 def _create(cluster: _Cluster, home: Path) -> None:
     """Make the data folder under another name first, so that a half-made one is never taken for whole."""
     draft = home / "postgres.new"
+    for program in ("initdb", NAME):
+        clear_leftovers(draft, program)
     shutil.rmtree(draft, ignore_errors=True)
     make_data_folder(draft, cluster.user)
     secret = home / "postgres.secret"
@@ -146,6 +150,7 @@ def _initdb(cluster: _Cluster, draft: Path, secret: int) -> None:
         "--locale=C",
         "--locale-provider=builtin",
         "--builtin-locale=C.UTF-8",
+        *(() if cluster.durable else ("--no-sync",)),
     )
     user = cluster.user
     done = subprocess.run(  # noqa: S603 - our own binary and options

@@ -34,17 +34,18 @@ class Services:
     def __init__(self, home: Path, urls: ServiceUrls, supervisor: Supervisor, lock: HomeLock) -> None:
         self.home = home
         self.urls = urls
-        self._supervisor = supervisor
+        #: Children started here later are stopped before the servers they use.
+        self.supervisor = supervisor
         self._lock = lock
 
     def states(self) -> tuple[ChildState, ...]:
-        """Report the embedded servers: none, one or two."""
-        return self._supervisor.states()
+        """Report the embedded servers, and whatever else was started beside them."""
+        return self.supervisor.states()
 
     def stop(self) -> None:
         """Stop the embedded servers in order and free the home folder; a second call does nothing."""
         (self.home / FILE).unlink(missing_ok=True)
-        self._supervisor.stop_all()
+        self.supervisor.stop_all()
         self._lock.release()
 
     def __enter__(self) -> Self:

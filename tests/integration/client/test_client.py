@@ -26,6 +26,7 @@ from client.errors import (
     Unavailable,
 )
 from jobs.contract import Image, Txt2ImgRequest
+from tests.scripted_server import answer
 
 JOB = uuid.UUID("01936f2e-0000-7000-8000-000000000001")
 KEY = "if_key"
@@ -81,9 +82,9 @@ def client() -> Callable[..., Client]:
     return open_client
 
 
-def test_submit_sends_what_was_asked_for(play: Any, client: Any, write_answer: Any) -> None:
+def test_submit_sends_what_was_asked_for(play: Any, client: Any) -> None:
     """Fields left out are left out, so that the server fills in the model's own defaults; the key and an idempotency key go along."""
-    script = play([write_answer(json.dumps(VIEW), 202), write_answer(json.dumps(VIEW), 202)])
+    script = play([answer(json.dumps(VIEW), 202), answer(json.dumps(VIEW), 202)])
     with client(script.url) as fleet:
         view = fleet.submit(Txt2ImgRequest(prompt="a", seed=7), wait=2)
         fleet.submit({"prompt": "b"}, idempotency_key="mine")
@@ -95,15 +96,15 @@ def test_submit_sends_what_was_asked_for(play: Any, client: Any, write_answer: A
     assert second.headers["idempotency-key"] == "mine"
 
 
-def test_submit_that_was_cut_is_repeated_with_the_same_key(play: Any, client: Any, write_answer: Any) -> None:
+def test_submit_that_was_cut_is_repeated_with_the_same_key(play: Any, client: Any) -> None:
     """When the answer is lost the same request is sent again under the same idempotency key."""
     script = play(
         [
-            write_answer(json.dumps(VIEW)),
+            answer(json.dumps(VIEW)),
             b"",
-            write_answer(problem("database_unavailable"), 503, retry_after="0"),
-            write_answer("bad gateway", 502, "text/html"),
-            write_answer(json.dumps(VIEW), 202),
+            answer(problem("database_unavailable"), 503, retry_after="0"),
+            answer("bad gateway", 502, "text/html"),
+            answer(json.dumps(VIEW), 202),
         ]
     )
     with client(script.url) as fleet:
@@ -138,13 +139,9 @@ def test_fleet_that_never_answered_is_called_unreachable_at_once(client: Any) ->
         (500, Unavailable),
     ],
 )
-def test_problem_is_raised_by_its_status(
-    play: Any, client: Any, write_answer: Any, status: int, kind: type[Problem]
-) -> None:
+def test_problem_is_raised_by_its_status(play: Any, client: Any, status: int, kind: type[Problem]) -> None:
     """A program can tell refusals apart by class and by code, and knows the field."""
-    script = play(
-        [write_answer(problem("some_code", "output.format"), status, "application/problem+json", retry_after="3")]
-    )
+    script = play([answer(problem("some_code", "output.format"), status, "application/problem+json", retry_after="3")])
     with client(script.url) as fleet, pytest.raises(Problem) as caught:
         fleet.submit({})
     found = caught.value
@@ -162,17 +159,15 @@ def test_problem_is_raised_by_its_status(
 @pytest.mark.parametrize(
     ("body", "status"), [("<html>", 200), ("[]", 200), ("{}", 200), ("<html>", 404), ("{}", 302), ("", 500)]
 )
-def test_answers_of_something_else_are_called_so(
-    play: Any, client: Any, write_answer: Any, body: str, status: int
-) -> None:
+def test_answers_of_something_else_are_called_so(play: Any, client: Any, body: str, status: int) -> None:
     """A web site, a redirect or an older fleet at the address is told from a fleet that refuses."""
-    script = play([write_answer(body, status, location="http://127.0.0.1:9/")])
+    script = play([answer(body, status, location="http://127.0.0.1:9/")])
     with client(script.url) as fleet, pytest.raises(AnswerUnusable):
         fleet.read(JOB)
     assert len(script.asked) == 1
 
 
-def test_events_are_resumed_where_they_were_cut(play: Any, client: Any, write_answer: Any) -> None:
+def test_events_are_resumed_where_they_were_cut(play: Any, client: Any) -> None:
     """A stream cut inside a frame goes on behind the last whole one; each event comes once; silence is told."""
     silences = []
     first = (
@@ -185,10 +180,10 @@ def test_events_are_resumed_where_they_were_cut(play: Any, client: Any, write_an
     again = event(1, 1, "started") + event(1, 2, "progress") + event(1, 3, "succeeded") + event(1, 4, "progress")
     script = play(
         [
-            write_answer(first, kind="text/event-stream", length=10_000),
-            write_answer(problem("starting"), 503),
-            write_answer("retry: 1000\n\n", kind="text/event-stream"),
-            write_answer(again, kind="text/event-stream"),
+            answer(first, kind="text/event-stream", length=10_000),
+            answer(problem("starting"), 503),
+            answer("retry: 1000\n\n", kind="text/event-stream"),
+            answer(again, kind="text/event-stream"),
         ]
     )
     with client(script.url) as fleet:
@@ -204,24 +199,24 @@ def test_events_are_resumed_where_they_were_cut(play: Any, client: Any, write_an
     assert silences == [1]
 
 
-def test_events_of_a_job_whose_end_was_seen_are_none(play: Any, client: Any, write_answer: Any) -> None:
+def test_events_of_a_job_whose_end_was_seen_are_none(play: Any, client: Any) -> None:
     """The server answers nothing to one who has seen the end, and the client stays away."""
-    script = play([write_answer(status=204)])
+    script = play([answer(status=204)])
     with client(script.url) as fleet:
         assert list(fleet.events(JOB, after="1-9")) == []
     assert script.asked[0].headers["last-event-id"] == "1-9"
 
 
-def test_events_of_an_unknown_job_are_refused(play: Any, client: Any, write_answer: Any) -> None:
+def test_events_of_an_unknown_job_are_refused(play: Any, client: Any) -> None:
     """A refusal ends the stream as an error and is not tried again."""
-    script = play([write_answer(problem("not_found"), 404)])
+    script = play([answer(problem("not_found"), 404)])
     with client(script.url) as fleet, pytest.raises(NotFound):
         list(fleet.events(JOB))
 
 
-def test_events_give_up_when_patience_ends(play: Any, client: Any, write_answer: Any) -> None:
+def test_events_give_up_when_patience_ends(play: Any, client: Any) -> None:
     """A fleet that stays away is told to the program in the end."""
-    url = play([write_answer(event(0, 1, "queued"), kind="text/event-stream")]).url
+    url = play([answer(event(0, 1, "queued"), kind="text/event-stream")]).url
     with client(url, patience=0.5) as fleet:
         events = fleet.events(JOB)
         assert next(events).type == "queued"
@@ -229,9 +224,9 @@ def test_events_give_up_when_patience_ends(play: Any, client: Any, write_answer:
             next(events)
 
 
-def test_picture_is_checked_against_its_record(play: Any, client: Any, write_answer: Any) -> None:
+def test_picture_is_checked_against_its_record(play: Any, client: Any) -> None:
     """Bytes that are not those recorded are no picture."""
-    script = play([write_answer(b"good", kind="image/png"), write_answer(b"evil", kind="image/png")])
+    script = play([answer(b"good", kind="image/png"), answer(b"evil", kind="image/png")])
     image = Image(
         index=2,
         seed=1,
@@ -249,11 +244,9 @@ def test_picture_is_checked_against_its_record(play: Any, client: Any, write_ans
     assert script.asked[0].path == f"/v1/jobs/{JOB}/images/2"
 
 
-def test_lists_and_their_parameters(play: Any, client: Any, write_answer: Any) -> None:
+def test_lists_and_their_parameters(play: Any, client: Any) -> None:
     """Pages carry their items and the cursor of the next."""
-    script = play(
-        [write_answer(json.dumps({"items": [VIEW], "next_cursor": "c"})), write_answer(json.dumps({"items": []}))]
-    )
+    script = play([answer(json.dumps({"items": [VIEW], "next_cursor": "c"})), answer(json.dumps({"items": []}))])
     with client(script.url) as fleet:
         page = fleet.list(state="queued", limit=1)
         assert ([item.id for item in page.items], page.next_cursor) == ([JOB], "c")
@@ -261,9 +254,9 @@ def test_lists_and_their_parameters(play: Any, client: Any, write_answer: Any) -
     assert [asked.path for asked in script.asked] == ["/v1/jobs?state=queued&limit=1", "/v1/jobs?cursor=c"]
 
 
-def test_delete_and_keys_are_sent_once(play: Any, client: Any, write_answer: Any) -> None:
+def test_delete_and_keys_are_sent_once(play: Any, client: Any) -> None:
     """What must not happen twice is not repeated by the client itself."""
-    script = play([write_answer(json.dumps({"items": []})), b"", b""])
+    script = play([answer(json.dumps({"items": []})), b"", b""])
     with client(script.url) as fleet:
         fleet.list()
         with pytest.raises(FleetUnreachable):

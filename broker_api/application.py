@@ -1,0 +1,67 @@
+"""Make the ASGI application from its table of routes."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broker_api.access import AccessMiddleware
+from broker_api.dispatch import routes_of
+from broker_api.docs import docs_page, landing_page
+from broker_api.limits import Limits, LimitsMiddleware
+from broker_api.openapi import openapi_document, problems_of
+from broker_api.pages import Pages
+from broker_api.problems import problem_of, problem_response
+from broker_api.routes import ENDPOINTS
+from broker_api.services import OpenServices
+from broker_api.version import version
+from infra.settings import Settings
+
+
+def create_application(settings: Settings, open_services: OpenServices) -> Starlette:
+    """Return the application; its lifespan opens the services and closes them."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(application: Starlette) -> AsyncIterator[None]:
+        async with open_services() as services:
+            application.state.services = services
+            application.state.metrics = services.metrics
+            yield
+
+    hosts = frozenset(name.strip().lower() for name in settings.hosts.split(",") if name.strip())
+    application = Starlette(
+        routes=routes_of(ENDPOINTS),
+        middleware=[
+            Middleware(AccessMiddleware),
+            Middleware(LimitsMiddleware, Limits(settings.max_body_bytes, hosts=hosts)),
+        ],
+        # Nothing matches (404), and what escaped every other net (500).
+        exception_handlers={404: _as_problem, 405: _as_problem, Exception: _as_problem},
+        lifespan=lifespan,
+    )
+    application.router.redirect_slashes = False
+    application.state.pages = _render(settings)
+    return application
+
+
+def base_url(settings: Settings) -> str:
+    """Return where clients find this server."""
+    return settings.url or f"http://{settings.host}:{settings.port}"
+
+
+def _render(settings: Settings) -> Pages:
+    document = openapi_document(ENDPOINTS, version=version())
+    problems = {error for endpoint in ENDPOINTS for error in problems_of(endpoint)}
+    return Pages(
+        landing=landing_page(version=version(), url=base_url(settings)),
+        docs=docs_page(document, problems),
+        openapi=json.dumps(document, ensure_ascii=False).encode(),
+    )
+
+
+async def _as_problem(request: Request, error: Exception) -> Response:
+    return problem_response(problem_of(error), request_id=request.scope.get("request_id"))

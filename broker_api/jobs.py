@@ -1,0 +1,170 @@
+"""Create, read, list, cancel and delete jobs over HTTP."""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broker_api.admission import Admission
+from broker_api.answers import json_answer
+from broker_api.endpoints import Call, Query, not_found
+from broker_api.events import wait_for_end
+from broker_api.refusals import HeaderInvalid
+from broker_api.snapshots import Snapshot
+from jobs.changes import Change
+from jobs.contract import JobRequest, JobView
+from jobs.control import cancel, delete
+from jobs.errors import HardwareUnknown, ModelUnknown, TooLargeForFleet
+from jobs.fleet import Fleet
+from jobs.intake import Accepted, NewJob, submit
+from jobs.reading import list_jobs, read_job, view
+from jobs.states import TERMINAL, State
+
+LONGEST_IDEMPOTENCY_KEY: Final = 255
+LONGEST_WAIT_SECONDS: Final = 600
+MOST_LISTED: Final = 200
+
+
+class CreateQuery(Query):
+    """How to create a job."""
+
+    wait: float = Field(
+        default=0,
+        ge=0,
+        le=LONGEST_WAIT_SECONDS,
+        description="Answer when the job has ended, but after so many seconds at most.",
+    )
+
+
+class ListQuery(Query):
+    """Which jobs to list."""
+
+    state: State | None = None
+    cursor: str | None = Field(default=None, max_length=200, description="`next_cursor` of the page before.")
+    limit: int = Field(default=50, ge=1, le=MOST_LISTED)
+
+
+class JobPage(BaseModel):
+    """A page of jobs, newest first."""
+
+    items: list[JobView]
+    next_cursor: str | None
+
+
+async def create_job(call: Call) -> Response:
+    """Admit and store a job, and answer at once or when it has ended."""
+    seconds = call.query(CreateQuery).wait
+    job = await _admit(call, call.body(JobRequest), _idempotency_key(call.request))
+    async with call.services.pool.connection() as connection:
+        accepted = await submit(connection, job)
+    headers = {"location": f"/v1/jobs/{accepted.job}"}
+    if accepted.change is not None:
+        call.services.relay.announce(accepted.change)
+        call.services.metrics.accepted.labels(job.parameters.task).inc()
+    else:
+        headers["idempotent-replayed"] = "true"
+    if seconds > 0:
+        await wait_for_end(call.services.hub, accepted.job, seconds, call.request.receive)
+    if seconds > 0 or accepted.change is None:
+        # A job may be deleted as soon as it has ended.
+        return _job_answer(await _read(call, accepted), headers)
+    return _job_answer(_fresh_view(accepted.change, job, call.services.snapshots.now.fleet), headers)
+
+
+async def read_one_job(call: Call) -> Response:
+    """Return a job."""
+    async with call.services.pool.connection() as connection:
+        found = await read_job(connection, call.principal.sees, call.job())
+    if found is None:
+        raise not_found()
+    return json_answer(found)
+
+
+async def list_page(call: Call) -> Response:
+    """Return a page of jobs."""
+    query = call.query(ListQuery)
+    async with call.services.pool.connection() as connection:
+        items, following = await list_jobs(
+            connection, call.principal.sees, state=query.state, cursor=query.cursor, limit=query.limit
+        )
+    return json_answer(JobPage(items=items, next_cursor=following))
+
+
+async def cancel_job(call: Call) -> Response:
+    """Cancel a job: at once while it waits, within a step while it runs, not at all when it has ended."""
+    job = call.job()
+    async with call.services.pool.connection() as connection:
+        done = await cancel(connection, call.principal.sees, job)
+        if done is None:
+            raise not_found()
+        change = done[1]
+        if change is not None:
+            call.services.relay.announce(change)
+        found = await read_job(connection, call.principal.sees, job)
+    if found is None:
+        raise not_found()
+    return json_answer(found, HTTPStatus.OK if found.state in TERMINAL else HTTPStatus.ACCEPTED)
+
+
+async def delete_job(call: Call) -> Response:
+    """Delete a job that has ended, and its pictures."""
+    async with call.services.pool.connection() as connection:
+        if not await delete(connection, call.principal.sees, call.job()):
+            raise not_found()
+    return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+async def _admit(call: Call, request: JobRequest, idempotency_key: str | None) -> NewJob:
+    snapshots = call.services.snapshots
+
+    def admit(snapshot: Snapshot) -> NewJob:
+        admission = Admission(snapshot.catalogue, snapshot.fleet, call.services.settings.max_pixels)
+        return admission.admit(request, owner=call.principal.owner, idempotency_key=idempotency_key)
+
+    try:
+        return admit(snapshots.now)
+    except (ModelUnknown, HardwareUnknown, TooLargeForFleet):
+        # It may be newer than the snapshot.
+        return admit(await snapshots.refresh())
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= LONGEST_IDEMPOTENCY_KEY or not key.isascii() or not key.isprintable():
+        raise HeaderInvalid(
+            f"Idempotency-Key must be 1 to {LONGEST_IDEMPOTENCY_KEY} printable ASCII characters.",
+            field="Idempotency-Key",
+        )
+    return key
+
+
+def _fresh_view(change: Change, job: NewJob, fleet: Fleet) -> JobView:
+    """Show a job just stored without asking the database for what we have just told it."""
+    serving = [worker for worker in fleet.workers if change.queue in worker.queues]
+    online = [worker for worker in serving if worker.online and worker.state != "draining"]
+    fitting = [worker for worker in online if worker.memory_bytes >= job.needs_memory]
+    row: dict[str, Any] = {
+        "id": change.job, "state": State.QUEUED, "task": job.parameters.task, "queue": change.queue,
+        "created_at": change.at, "started_at": None, "finished_at": None, "available_at": change.at, "read_at": change.at,
+        "cancel_requested_at": None, "worker": None, "seconds": None, "attempts": 0, "losses": 0, "ahead": None, "images": [],
+        "step": 0, "steps": job.parameters.steps * job.parameters.num_images,
+        "request": job.parameters.model_dump(mode="json"),
+        "serving": {"fitting": len(fitting), "online": len(online), "serving": len(serving)},
+    }  # fmt: skip
+    return view(row)
+
+
+async def _read(call: Call, accepted: Accepted) -> JobView:
+    async with call.services.pool.connection() as connection:
+        found = await read_job(connection, call.principal.owner, accepted.job)
+    if found is None:
+        raise not_found()
+    return found
+
+
+def _job_answer(found: JobView, headers: dict[str, str]) -> Response:
+    return json_answer(found, HTTPStatus.OK if found.state in TERMINAL else HTTPStatus.ACCEPTED, headers)

@@ -1,0 +1,190 @@
+"""The one table of routes: from it come the routing, the checks, the OpenAPI document and the docs page."""
+
+from typing import Final
+
+from broker_api.admission import NoModels, ScheduleTypeUnknown
+from broker_api.endpoints import Answer, Body, Endpoint
+from broker_api.events import read_events
+from broker_api.fleet import ModelPage, QueuePage, WorkerPage, list_models, list_queues, list_workers
+from broker_api.flower import proxy_flower, redirect_to_flower
+from broker_api.health import Health, Readiness, SystemStatus, healthz, metrics, readyz, system_status
+from broker_api.images import read_picture
+from broker_api.jobs import (
+    CreateQuery,
+    JobPage,
+    ListQuery,
+    cancel_job,
+    create_job,
+    delete_job,
+    list_page,
+    read_one_job,
+)
+from broker_api.key_doors import CreateKey, KeyPage, create_one_key, list_all_keys, revoke_one_key
+from broker_api.keys import CreatedKey
+from broker_api.pages import docs, landing, openapi
+from broker_api.refusals import (
+    FlowerUnavailable,
+    HeaderInvalid,
+    NotFound,
+    OriginForeign,
+    PictureDamaged,
+    PictureMissing,
+    Starting,
+    StorageUnavailable,
+)
+from jobs.contract import REQUESTS, JobView, parse_request
+from jobs.control import JobActive
+from jobs.errors import (
+    HardwareUnknown,
+    IdempotencyMismatch,
+    ModelUnknown,
+    SchedulerUnknown,
+    SchedulerUnsupported,
+    SizeUnsupported,
+    TaskUnsupported,
+    TooLargeForFleet,
+)
+from jobs.reading import CursorInvalid
+
+_LOCATION: Final = {"Location": "Path of the job."}
+_NOT_MODIFIED: Final = Answer(304, "The client's copy is still right.")
+
+_JOBS: Final = (
+    Endpoint(
+        "POST", "/v1/jobs", "createJob", "Draw pictures", "jobs", create_job,
+        description="The job is durable once this answers. Follow it by its events, or let `wait` hold the answer until it has ended.",
+        query=CreateQuery,
+        body=Body(
+            models=tuple(REQUESTS.values()),
+            parse=parse_request,
+            example={"prompt": "a red circle on a blue background", "seed": 7, "steps": 20, "num_images": 1},
+        ),
+        headers={"Idempotency-Key": "Sent again with the same body, it answers with the job it made before; 1 to 255 characters."},
+        answers=(
+            Answer(202, "Accepted: it waits or runs.", JobView, headers=_LOCATION),
+            Answer(200, "Accepted and ended within `wait`.", JobView, headers=_LOCATION),
+        ),
+        errors=(
+            ModelUnknown, NoModels, TaskUnsupported, SizeUnsupported, SchedulerUnknown, SchedulerUnsupported, ScheduleTypeUnknown,
+            HardwareUnknown, TooLargeForFleet, IdempotencyMismatch, HeaderInvalid, Starting,
+        ),
+    ),
+    Endpoint(
+        "GET", "/v1/jobs", "listJobs", "List jobs, newest first", "jobs", list_page,
+        query=ListQuery, answers=(Answer(200, "A page of jobs.", JobPage),), errors=(CursorInvalid,),
+    ),
+    Endpoint(
+        "GET", "/v1/jobs/{id}", "readJob", "Read a job", "jobs", read_one_job,
+        answers=(Answer(200, "The job.", JobView),), errors=(NotFound,),
+    ),
+    Endpoint(
+        "DELETE", "/v1/jobs/{id}", "deleteJob", "Delete a job that has ended, and its pictures", "jobs", delete_job,
+        answers=(Answer(204, "Deleted."),), errors=(NotFound, JobActive),
+    ),
+    Endpoint(
+        "POST", "/v1/jobs/{id}/cancel", "cancelJob", "Cancel a job", "jobs", cancel_job,
+        description="A waiting job is cancelled at once, a running one within a step; one that has ended stays as it is.",
+        answers=(
+            Answer(200, "It has ended.", JobView),
+            Answer(202, "It runs still and will stop.", JobView),
+        ),
+        errors=(NotFound,),
+    ),
+    Endpoint(
+        "GET", "/v1/jobs/{id}/events", "readEvents", "Follow a job as it happens", "jobs", read_events,
+        description=(
+            "Server-sent events: `event` is queued, started, progress, preview, image, requeued, succeeded, failed or cancelled, `data` "
+            "is JSON, `id` is `<epoch>-<seq>`. Send the last id as `Last-Event-ID` to go on without gap or repeat. Ends with the job."
+        ),
+        headers={"Last-Event-ID": "The id of the last event received."},
+        answers=(
+            Answer(200, "The events.", media_type="text/event-stream"),
+            Answer(204, "The last event is known to the client: nothing will follow."),
+        ),
+        errors=(NotFound,),
+    ),
+    Endpoint(
+        "GET", "/v1/jobs/{id}/images/{n}", "readImage", "Read a picture", "jobs", read_picture,
+        description="The bytes are those whose SHA-256 was recorded when the job ended; it is the ETag.",
+        headers={"If-None-Match": "ETags the client has."},
+        answers=(Answer(200, "The picture.", media_type="image/*", headers={"ETag": "The SHA-256 of the bytes."}), _NOT_MODIFIED),
+        errors=(NotFound, PictureMissing, PictureDamaged, StorageUnavailable),
+    ),
+)  # fmt: skip
+
+_FLEET: Final = (
+    Endpoint(
+        "GET", "/v1/models", "listModels", "List models", "fleet", list_models,
+        description="Also in the form OpenAI's clients read (`object`, `data`).",
+        answers=(Answer(200, "All models.", ModelPage),), openai=True,
+    ),
+    Endpoint(
+        "GET", "/v1/workers", "listWorkers", "List workers", "fleet", list_workers,
+        answers=(Answer(200, "All workers known.", WorkerPage),),
+    ),
+    Endpoint(
+        "GET", "/v1/queues", "listQueues", "List queues", "fleet", list_queues,
+        answers=(Answer(200, "All queues.", QueuePage),),
+    ),
+    Endpoint(
+        "GET", "/v1/system/status", "systemStatus", "The fleet in a few numbers", "fleet", system_status,
+        answers=(Answer(200, "A few seconds old at most.", SystemStatus),), errors=(Starting,),
+    ),
+)  # fmt: skip
+
+_KEYS: Final = (
+    Endpoint(
+        "POST", "/v1/keys", "createKey", "Create an API key", "keys", create_one_key, access="admin",
+        body=Body(models=(CreateKey,), parse=CreateKey.model_validate, example={"name": "gallery", "owner": "ada"}),
+        answers=(Answer(201, "The key, shown this once.", CreatedKey, headers={"Location": "Path of the key."}),),
+    ),
+    Endpoint(
+        "GET", "/v1/keys", "listKeys", "List API keys", "keys", list_all_keys, access="admin",
+        answers=(Answer(200, "All keys, revoked ones too.", KeyPage),),
+    ),
+    Endpoint(
+        "DELETE", "/v1/keys/{id}", "revokeKey", "Revoke an API key", "keys", revoke_one_key, access="admin",
+        answers=(Answer(204, "Revoked: within a second nothing takes it any more."),), errors=(NotFound,),
+    ),
+)  # fmt: skip
+
+_OPERATIONS: Final = (
+    Endpoint(
+        "GET", "/healthz", "health", "Whether the process lives", "operations", healthz, access="public",
+        answers=(Answer(200, "It does.", Health),),
+    ),
+    Endpoint(
+        "GET", "/readyz", "readiness", "Whether jobs can be accepted", "operations", readyz, access="public",
+        answers=(
+            Answer(200, "They can; `degraded` when news and wake-ups come later.", Readiness),
+            Answer(503, "They cannot.", Readiness),
+        ),
+    ),
+    Endpoint(
+        "GET", "/metrics", "metrics", "Numbers for Prometheus", "operations", metrics, access="admin",
+        answers=(Answer(200, "All metrics.", media_type="text/plain"),),
+    ),
+    Endpoint(
+        "GET", "/openapi.json", "openapi", "This document", "operations", openapi, access="public",
+        answers=(Answer(200, "OpenAPI 3.1."),),
+    ),
+)  # fmt: skip
+
+_PAGE: Final = Answer(200, "A page.", media_type="text/html")
+
+_PAGES: Final = (
+    Endpoint("GET", "/", "landing", "Where things are", "pages", landing, (_PAGE,), access="public", listed=False),
+    Endpoint("GET", "/docs", "docs", "The API for people", "pages", docs, (_PAGE,), access="public", listed=False),
+    Endpoint(
+        "GET", "/flower", "flower", "To Flower", "pages", redirect_to_flower, (_PAGE,), access="public", listed=False
+    ),
+    *(
+        Endpoint(
+            method, "/flower/{path:path}", f"flower{method.title()}", "Flower", "pages", proxy_flower, (_PAGE,), access="admin",
+            basic=True, errors=(FlowerUnavailable, OriginForeign), listed=False,
+        )
+        for method in ("GET", "POST")
+    ),
+)  # fmt: skip
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (*_JOBS, *_FLEET, *_KEYS, *_OPERATIONS, *_PAGES)

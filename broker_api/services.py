@@ -1,0 +1,123 @@
+"""What the API stands on, opened once per process and passed to every handler."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Final, cast
+
+import httpx
+import redis.asyncio
+from starlette.types import Scope
+
+from broker_api.flower_client import make_flower_client
+from broker_api.keys import KeyRing
+from broker_api.listening import Hub
+from broker_api.metrics import Metrics
+from broker_api.problems import DATABASE_ERRORS
+from broker_api.relay import Relay
+from broker_api.snapshots import Snapshots
+from infra.celery_app import make_celery
+from infra.clock import SystemClock
+from infra.database import AsyncPool, make_async_pool
+from infra.redis import connect, connect_async
+from infra.settings import Settings
+from infra.storage import Storage, open_storage
+from jobs.dispatch import wake
+from jobs.events import AsyncEventWriter
+
+#: Connections to the database; a request holds one for a millisecond at a time.
+POOL_SIZE: Final = 10
+#: A request waits so long for a connection before it is told that the database is away.
+WAIT_SECONDS: Final = 3.0
+#: Redis has so long to answer: nothing a client waits for depends on it.
+REDIS_SECONDS: Final = 1.0
+#: At the end, what was committed last is still announced, within this time.
+DRAIN_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything a handler may need."""
+
+    settings: Settings
+    pool: AsyncPool
+    redis: "redis.asyncio.Redis"
+    storage: Storage
+    keys: KeyRing
+    snapshots: Snapshots
+    hub: Hub
+    relay: Relay
+    metrics: Metrics
+    #: Speaks to Flower; None where no Flower runs.
+    flower: httpx.AsyncClient | None
+
+
+OpenServices = Callable[[], AbstractAsyncContextManager[Services]]
+
+
+def services_of(scope: Scope) -> Services:
+    """Return the services of the application that serves this request."""
+    return cast("Services", scope["app"].state.services)
+
+
+@contextlib.asynccontextmanager
+async def open_services(settings: Settings, database_url: str, redis_url: str) -> AsyncIterator[Services]:
+    """Open everything, also while servers are away, and close it in reverse order."""
+    async with contextlib.AsyncExitStack() as stack:
+        pool = make_async_pool(database_url, application_name="api", size=POOL_SIZE, wait_seconds=WAIT_SECONDS)
+        await stack.enter_async_context(pool)
+        client = connect_async(redis_url, name="api", size=POOL_SIZE, reply_seconds=REDIS_SECONDS)
+        stack.push_async_callback(client.aclose)
+        waker = stack.enter_context(
+            contextlib.closing(connect(redis_url, name="api wake", reply_seconds=REDIS_SECONDS))
+        )
+        celery = make_celery(redis_url)
+        stack.callback(celery.close)
+
+        metrics = Metrics.make()
+        snapshots = Snapshots(pool)
+        keys = KeyRing(pool, SystemClock())
+        hub = Hub(client, pool, metrics.encoded)
+        relay = Relay(
+            AsyncEventWriter(client),
+            lambda queue, workers: wake(celery, waker, queue, workers),
+            lambda queue: snapshots.now.fleet.serving(queue) if snapshots.is_ready else 1,
+            metrics.dropped,
+        )
+        flower = await _flower(settings, stack)
+        services = Services(
+            settings, pool, client, open_storage(settings.storage, endpoint=settings.storage_endpoint), keys,
+            snapshots, hub, relay, metrics, flower,
+        )  # fmt: skip
+        with contextlib.suppress(*DATABASE_ERRORS):
+            await snapshots.refresh()
+        async with _running(services):
+            yield services
+
+
+async def _flower(settings: Settings, stack: contextlib.AsyncExitStack) -> httpx.AsyncClient | None:
+    if settings.flower_url is None:
+        return None
+    return await stack.enter_async_context(make_flower_client(settings.flower_url, settings.flower_password or ""))
+
+
+@contextlib.asynccontextmanager
+async def _running(services: Services) -> AsyncIterator[None]:
+    """Run what works in the background."""
+    services.hub.start()
+    tasks = [
+        asyncio.create_task(services.snapshots.keep_fresh()),
+        asyncio.create_task(services.keys.keep_last_used()),
+        asyncio.create_task(services.relay.run()),
+    ]
+    try:
+        yield
+    finally:
+        await services.relay.drain(DRAIN_SECONDS)
+        await services.keys.write_last_used()
+        await services.hub.aclose()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

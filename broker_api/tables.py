@@ -1,0 +1,21 @@
+"""The table of API keys; a key itself is stored nowhere."""
+
+from sqlalchemy import ARRAY, CheckConstraint, Column, DateTime, Table, Text, text
+
+from infra.database import metadata
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    #: The public part of the key, by which it is found.
+    Column("id", Text, primary_key=True),
+    #: SHA-256 of the whole key, hexadecimal: its 256 random bits make a slow hash needless.
+    Column("hash", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("last_used_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    CheckConstraint("scopes <@ array['user', 'admin'] and cardinality(scopes) > 0", name="scopes_known"),
+)

@@ -1,0 +1,45 @@
+"""`imagefleet workers`: who draws, and what waits for them."""
+
+from typing import Annotated
+
+import typer
+
+from cli.fleet import open_client
+from cli.output import age, print_json, print_table, size
+from client.views import QueueView, WorkerView
+from infra.settings import Settings
+
+
+def workers(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the workers, and the queues in which something waits."""
+    with open_client(Settings()) as client:
+        found, queues = client.workers().items, client.queues().items
+    if as_json:
+        print_json({"workers": found, "queues": queues})
+        return
+    titles = ("name", "state", "device", "memory", "serves", "warm", "seen")
+    print_table(titles, [_worker_row(worker) for worker in found], empty="No workers. `imagefleet worker` starts one.")
+    waiting = [queue for queue in queues if queue.queued or queue.running]
+    if waiting:
+        typer.echo()
+        headings = ("queue", "waiting", "running", "workers", "longest wait")
+        print_table(headings, [_queue_row(queue) for queue in waiting], empty="")
+
+
+def _worker_row(worker: WorkerView) -> tuple[str, ...]:
+    state = worker.state if worker.online else "offline"
+    serves, warm = ", ".join(worker.serves), ", ".join(name.partition("@")[0] for name in worker.warm)
+    return (
+        worker.name,
+        state,
+        worker.device_name,
+        size(worker.memory_bytes),
+        serves,
+        warm,
+        f"{age(worker.seen_at)} ago",
+    )
+
+
+def _queue_row(queue: QueueView) -> tuple[str, ...]:
+    wait = "" if queue.oldest_wait_s is None else f"{queue.oldest_wait_s:.0f} s"
+    return (queue.name, str(queue.queued), str(queue.running), str(queue.workers), wait)
