@@ -11,6 +11,7 @@ import httpx
 import redis.asyncio
 from starlette.types import Scope
 
+from broker_api.background import end_tasks
 from broker_api.flower_client import make_flower_client
 from broker_api.keys import KeyRing
 from broker_api.listening import Hub
@@ -119,6 +120,4 @@ async def _running(services: Services) -> AsyncIterator[None]:
         await services.relay.drain(DRAIN_SECONDS)
         await services.keys.write_last_used()
         await services.hub.aclose()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
