@@ -1,15 +1,14 @@
 """The fake engine and what every engine does alike, spoken to through a link in memory."""
 
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from jobs.contract import Txt2ImgParameters
 from models_registry.entries import Component, Kind, Layout, ModelEntry
+from tests.unit.workers.memory_link import MemoryLink
 from workers.engines.fake import FakeEngine, directives, pattern
 from workers.engines.interface import (
     Cancel,
@@ -30,31 +29,6 @@ from workers.engines.interface import (
 )
 
 SETUP = Setup(engine="fake", label="cpu0", device="cpu", device_name="CPU", memory_bytes=250)
-
-
-class MemoryLink:
-    """A link whose agent is the test: it answers each report at once."""
-
-    def __init__(self, commands: list[Command], answer: Callable[[Report], Command | None] = lambda _: None) -> None:
-        self._commands = deque(commands)
-        self._answer = answer
-        self.reports: list[Report] = []
-
-    def receive(self, timeout: float | None) -> Command | None:
-        """Return the next command."""
-        assert self._commands or timeout is not None, "the engine would wait for ever"
-        return self._commands.popleft() if self._commands else None
-
-    def send(self, report: Report) -> None:
-        """Keep a report."""
-        self.reports.append(report)
-        said = self._answer(report)
-        if said is not None:
-            self._commands.append(said)
-
-    def of(self, kind: type[Any]) -> list[Any]:
-        """Return the reports of a kind."""
-        return [report for report in self.reports if isinstance(report, kind)]
 
 
 def entry(name: str = "shapes") -> ModelEntry:
