@@ -99,7 +99,7 @@ def _compare(family: Family, pipe: Any, rounds: int) -> dict[str, Any]:
     engine: list[float] = []
     for number in range(rounds + 2):
         # In turn, and each first in every other round: a busy machine slows both alike.
-        sides = [
+        sides: list[tuple[list[float], Callable[[], float]]] = [
             (bare, lambda: _seconds_per_step(lambda mark: _plain(pipe, mark))),
             (engine, lambda: _seconds_per_step(lambda mark: _stepped(family, mark))),
         ]

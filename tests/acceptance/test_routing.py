@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -112,7 +113,7 @@ def test_job_that_does_not_fit_is_never_taken(fleet: FleetProcess, workers: Work
     """A worker with too little memory leaves the job alone; one that is large enough takes it."""
     workers.start("cpu:0", memory_bytes=64 * 1024**2)
     with fleet.client() as http:
-        large = {"prompt": "x", "width": 512, "height": 512, "steps": 2}
+        large: dict[str, Any] = {"prompt": "x", "width": 512, "height": 512, "steps": 2}
         # The API learns of a new worker within about a second; until then a job is accepted and waits.
         refused = eventually(lambda: (answer := http.post("/v1/jobs", json=large)).status_code == 422 and answer)
         assert refused.json()["code"] == "too_large_for_fleet"
