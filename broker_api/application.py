@@ -37,7 +37,7 @@ def create_application(settings: Settings, open_services: OpenServices) -> Starl
         routes=routes_of(ENDPOINTS),
         middleware=[
             Middleware(AccessMiddleware),
-            Middleware(LimitsMiddleware, Limits(settings.max_body_bytes, hosts=hosts)),
+            Middleware(LimitsMiddleware, Limits(settings.max_body_bytes, settings.body_pause_seconds, hosts)),
         ],
         # Nothing matches (404), and what escaped every other net (500).
         exception_handlers={404: _as_problem, 405: _as_problem, Exception: _as_problem},

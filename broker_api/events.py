@@ -9,6 +9,7 @@ from uuid import UUID
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from broker_api.background import end_tasks
 from broker_api.endpoints import Call, not_found
 from broker_api.listening import Hub
 from broker_api.refusals import BodyTimeout, BodyTooLarge
@@ -113,8 +114,7 @@ async def _departure(receive: Receive, reader: Reader) -> AsyncIterator[asyncio.
     try:
         yield left
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks([task])
 
 
 async def wait_for_end(hub: Hub, job: UUID, seconds: float, receive: Receive) -> None:

@@ -27,7 +27,7 @@ class Limits:
 
     body_bytes: int
     #: A body that sends nothing for so long is given up.
-    body_pause_seconds: float = 10.0
+    body_pause_seconds: float
     #: Host names this server answers under; empty for any.
     hosts: Collection[str] = ()
 

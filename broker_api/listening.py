@@ -15,6 +15,7 @@ from prometheus_client import Counter
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
+from broker_api.background import end_tasks
 from broker_api.problems import DATABASE_ERRORS
 from broker_api.topics import BEFORE_ALL, Reader, Topic, encode, follows
 from infra.database import AsyncPool
@@ -86,9 +87,7 @@ class Hub:
     async def aclose(self) -> None:
         """Stop listening."""
         self.stop_readers()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
 
     @contextlib.asynccontextmanager
     async def watch(self, job: UUID) -> AsyncIterator[Reader]:

@@ -11,6 +11,7 @@ import uvicorn
 from broker_api.application import create_application
 from broker_api.events import STALL_SECONDS
 from broker_api.services import Services, open_services
+from infra.embedded.services import ServiceUrls
 from infra.processes import set_title
 from infra.settings import Settings
 
@@ -33,11 +34,11 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def make_server(settings: Settings, database_url: str, redis_url: str) -> Server:
+def make_server(settings: Settings, urls: ServiceUrls) -> Server:
     """Return a server that is ready to run."""
 
     def services() -> AbstractAsyncContextManager[Services]:
-        return open_services(settings, database_url, redis_url)
+        return open_services(settings, urls)
 
     return Server(
         uvicorn.Config(
@@ -70,14 +71,14 @@ def bind(host: str, port: int) -> socket.socket:
     return found
 
 
-def serve(settings: Settings, database_url: str, redis_url: str) -> None:
+def serve(settings: Settings, urls: ServiceUrls) -> None:
     """Serve until SIGINT or SIGTERM, on the main thread of a process of its own; logging is the caller's to configure."""
     set_title(TITLE)
     for stop in (signal.SIGINT, signal.SIGTERM):
         # uvicorn sends itself the signal once more when it has stopped; by then all is done.
         signal.signal(stop, _done)
     with contextlib.closing(bind(settings.host, settings.port)) as listener:
-        make_server(settings, database_url, redis_url).run(sockets=[listener])
+        make_server(settings, urls).run(sockets=[listener])
 
 
 def _done(signum: int, frame: object) -> None:

@@ -11,6 +11,7 @@ import httpx
 import redis.asyncio
 from starlette.types import Scope
 
+from broker_api.background import end_tasks
 from broker_api.flower_client import make_flower_client
 from broker_api.keys import KeyRing
 from broker_api.listening import Hub
@@ -21,6 +22,7 @@ from broker_api.snapshots import Snapshots
 from infra.celery_app import make_celery
 from infra.clock import SystemClock
 from infra.database import AsyncPool, make_async_pool
+from infra.embedded.services import ServiceUrls
 from infra.redis import connect, connect_async
 from infra.settings import Settings
 from infra.storage import Storage, open_storage
@@ -63,17 +65,17 @@ def services_of(scope: Scope) -> Services:
 
 
 @contextlib.asynccontextmanager
-async def open_services(settings: Settings, database_url: str, redis_url: str) -> AsyncIterator[Services]:
+async def open_services(settings: Settings, urls: ServiceUrls) -> AsyncIterator[Services]:
     """Open everything, also while servers are away, and close it in reverse order."""
     async with contextlib.AsyncExitStack() as stack:
-        pool = make_async_pool(database_url, application_name="api", size=POOL_SIZE, wait_seconds=WAIT_SECONDS)
+        pool = make_async_pool(urls.database_url, application_name="api", size=POOL_SIZE, wait_seconds=WAIT_SECONDS)
         await stack.enter_async_context(pool)
-        client = connect_async(redis_url, name="api", size=POOL_SIZE, reply_seconds=REDIS_SECONDS)
+        client = connect_async(urls.redis_url, name="api", size=POOL_SIZE, reply_seconds=REDIS_SECONDS)
         stack.push_async_callback(client.aclose)
         waker = stack.enter_context(
-            contextlib.closing(connect(redis_url, name="api wake", reply_seconds=REDIS_SECONDS))
+            contextlib.closing(connect(urls.redis_url, name="api wake", reply_seconds=REDIS_SECONDS))
         )
-        celery = make_celery(redis_url)
+        celery = make_celery(urls.redis_url)
         stack.callback(celery.close)
 
         metrics = Metrics.make()
@@ -118,6 +120,4 @@ async def _running(services: Services) -> AsyncIterator[None]:
         await services.relay.drain(DRAIN_SECONDS)
         await services.keys.write_last_used()
         await services.hub.aclose()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)

@@ -10,5 +10,4 @@ def api() -> None:
     """Serve the API; several may run beside each other on the same servers."""
     settings = Settings()
     configure_logging(process="api", level=settings.log_level, form=settings.log_format)
-    services = find_services(settings)
-    serve(settings, services.database_url, services.redis_url)
+    serve(settings, find_services(settings))

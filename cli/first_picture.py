@@ -10,6 +10,7 @@ from rich.console import Console
 from cli.failure import CommandFailed
 from client.client import Client
 from client.errors import ClientError, FleetUnreachable, Unavailable
+from jobs.states import TERMINAL
 
 READY_SECONDS: Final = 180.0
 PAUSE_SECONDS: Final = 0.25
@@ -31,11 +32,17 @@ def wait_until_ready(client: Client, workers: int, stop: threading.Event) -> boo
     return False
 
 
-def draw_first_picture(client: Client, prompt: str, folder: Path, console: Console) -> Path | None:
-    """Draw a prompt with every default, write the file and return its path; None when it failed, which is said."""
+def draw_first_picture(
+    client: Client, prompt: str, folder: Path, console: Console, stop: threading.Event
+) -> Path | None:
+    """Draw a prompt with every default, write the file and return its path; None when it failed (which is said) or was stopped."""
     try:
         with console.status(f"Drawing “{prompt}” …"):
-            view = client.wait(client.submit({"task": "txt2img", "prompt": prompt}).id)
+            view = client.submit({"task": "txt2img", "prompt": prompt})
+            while view.state not in TERMINAL:
+                if stop.wait(PAUSE_SECONDS):
+                    return None
+                view = client.read(view.id)
         if view.error is not None:
             console.print(f"[red]The first picture failed: {view.error.message}[/red]", highlight=False)
             return None

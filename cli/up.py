@@ -98,7 +98,7 @@ def _serve(
             with console.status("Starting the API and the workers …"):
                 ready = wait_until_ready(client, len(devices), stop)
             if ready and draw is not None:
-                drawn = draw_first_picture(client, draw, settings.home / "pictures", console)
+                drawn = draw_first_picture(client, draw, settings.home / "pictures", console, stop)
                 if drawn is not None:
                     console.print(f"First picture: {drawn.absolute()}", highlight=False, soft_wrap=True)
         if ready:

@@ -69,6 +69,8 @@ class Settings(BaseSettings):
     retention_days: float = Field(default=30.0, gt=0)
 
     max_body_bytes: int = Field(default=32 * 1024 * 1024, gt=0)
+    #: A request whose body sends nothing for so long is given up.
+    body_pause_seconds: float = Field(default=10.0, gt=0)
     max_pixels: int = Field(default=16 * 1024 * 1024, gt=0)
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"

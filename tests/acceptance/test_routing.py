@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -112,11 +113,13 @@ def test_job_that_does_not_fit_is_never_taken(fleet: FleetProcess, workers: Work
     """A worker with too little memory leaves the job alone; one that is large enough takes it."""
     workers.start("cpu:0", memory_bytes=64 * 1024**2)
     with fleet.client() as http:
-        refused = http.post("/v1/jobs", json={"prompt": "x", "width": 2048, "height": 2048, "steps": 2})
-        assert (refused.status_code, refused.json()["code"]) == (422, "too_large_for_fleet")
+        large: dict[str, Any] = {"prompt": "x", "width": 512, "height": 512, "steps": 2}
+        # The API learns of a new worker within about a second; until then a job is accepted and waits.
+        refused = eventually(lambda: (answer := http.post("/v1/jobs", json=large)).status_code == 422 and answer)
+        assert refused.json()["code"] == "too_large_for_fleet"
         workers.start("cpu:1", memory_bytes=8 * 1024**3)
-        time.sleep(2)
-        views = [fleet.wait(http, fleet.submit(http, width=2048, height=2048, steps=2)) for _ in range(5)]
+        eventually(lambda: http.post("/v1/jobs", json=large).status_code == 202)
+        views = [fleet.wait(http, fleet.submit(http, **large)) for _ in range(5)]
         assert {view["worker"].partition("@")[0] for view in views} == {"cpu1"}
 
 

@@ -45,6 +45,7 @@ class Live:
 
     server: Server
     url: str
+    loop: asyncio.AbstractEventLoop
 
     @property
     def services(self) -> Services:
@@ -232,12 +233,14 @@ def shared_live(shared_world: World) -> Iterator[Live]:
 @contextlib.contextmanager
 def serving(world: World, *, redis_url: str | None = None) -> Iterator[Live]:
     """Run a server in a thread."""
-    server = make_server(world.settings, world.database_url, redis_url or world.redis_url)
+    server = make_server(world.settings, ServiceUrls(world.database_url, redis_url or world.redis_url))
     ready = threading.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
     began = server.startup
 
     async def startup(sockets: Any = None) -> None:
         await began(sockets)
+        loops.append(asyncio.get_running_loop())
         ready.set()
 
     server.startup = startup  # type: ignore[method-assign]
@@ -246,7 +249,7 @@ def serving(world: World, *, redis_url: str | None = None) -> Iterator[Live]:
         thread.start()
         try:
             assert ready.wait(20)
-            yield Live(server, f"http://127.0.0.1:{listener.getsockname()[1]}")
+            yield Live(server, f"http://127.0.0.1:{listener.getsockname()[1]}", loops[0])
         finally:
             server.should_exit = True
             thread.join(20)
@@ -263,7 +266,7 @@ def start_server(world: World) -> Callable[..., contextlib.AbstractContextManage
 async def in_process(world: World, key: str | None = None) -> AsyncIterator[tuple[httpx.AsyncClient, Services]]:
     """Run the application in the test's own event loop and task."""
     application = create_application(
-        world.settings, lambda: open_services(world.settings, world.database_url, world.redis_url)
+        world.settings, lambda: open_services(world.settings, ServiceUrls(world.database_url, world.redis_url))
     )
     async with application.router.lifespan_context(application):
         transport = httpx.ASGITransport(application, raise_app_exceptions=False)

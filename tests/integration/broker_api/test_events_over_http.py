@@ -74,7 +74,7 @@ def test_live_reader_gets_every_event_once(live: Any, world: Any, client: httpx.
     assert f'"job":"{job}"' in events[-1].data
 
 
-def test_stream_has_the_headers_proxies_need(live: Any, world: Any, client: httpx.Client) -> None:
+def test_stream_has_the_headers_proxies_need(client: httpx.Client) -> None:
     """Nothing between server and reader may hold events back."""
     job = _submit(client)
     with client.stream("GET", f"/v1/jobs/{job}/events") as answer:
@@ -97,7 +97,7 @@ def test_late_reader_gets_the_kept_events(world: Any, client: httpx.Client, read
     assert [(event.event, event.id) for event in read_sse(client, job)] == [("succeeded", "1-3")]
 
 
-def test_resumed_reader_sees_no_gap_and_no_repeat(live: Any, world: Any, client: httpx.Client, read_sse: Any) -> None:
+def test_resumed_reader_sees_no_gap_and_no_repeat(world: Any, client: httpx.Client, read_sse: Any) -> None:
     """Cut after every single event and resumed by its id, a reader sees the same story as one who was never cut."""
     job = _submit(client)
     worker = world.worker()
@@ -114,16 +114,14 @@ def test_resumed_reader_sees_no_gap_and_no_repeat(live: Any, world: Any, client:
     assert [event.event for event in read_sse(client, job, after="1-3")] == EXPECTED[4:]
 
 
-@pytest.mark.parametrize("after", ["rubbish", "1", "-1--1", "999999", "9-9", "1-99999999999999999999", "١-١"])
-def test_reader_with_a_strange_id_still_gets_one_end(
-    world: Any, client: httpx.Client, read_sse: Any, after: str
-) -> None:
+@pytest.mark.parametrize("after", ["rubbish", "1", "-1--1", "999999", "9-9", "1-99999999999999999999", "\u0661-\u0661"])
+def test_reader_with_a_strange_id_still_gets_one_end(world: Any, client: httpx.Client, after: str) -> None:
     """Ids that never were lead to the present state, not to silence."""
     job = _submit(client)
     worker = world.worker()
     worker.claim()
     worker.finish()
-    headers = {"last-event-id": after.encode()}
+    headers = {b"last-event-id": after.encode()}
     answer = client.get(f"/v1/jobs/{job}/events", headers=headers)
     assert answer.text.count("event: ") == answer.text.count("event: succeeded") == 1
 
@@ -296,7 +294,7 @@ def test_thousand_readers_cost_one_subscription_and_one_encoding(world: Any, app
             job = (await client.post("/v1/jobs", json={"prompt": "x"})).json()["id"]
             await services.relay.drain(5)
             readers = [asyncio.create_task(client.get(f"/v1/jobs/{job}/events")) for _ in range(1000)]
-            while services.hub.readers < 1000:
+            while services.hub.readers < 1000:  # noqa: ASYNC110 - nothing announces a reader
                 await asyncio.sleep(0.01)
             worker = world.worker()
             claimed = await asyncio.to_thread(worker.claim)

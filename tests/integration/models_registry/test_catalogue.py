@@ -188,16 +188,23 @@ def test_scan_looks_deep_and_names_what_it_leaves(conn: Connection, sd15: Copy) 
     }
 
 
-def test_scans_at_the_same_time_agree(database_url: str, sd15: Copy) -> None:
-    """Of several scans at once one adds the model and the others find it there."""
+def test_scans_take_turns(conn: Connection, database_url: str, sd15: Copy) -> None:
+    """A scan waits for the one before it, and then finds what that one added."""
     folder = sd15().parent
 
-    def one(_: int) -> tuple[str, ...]:
-        with connect(database_url, application_name="test") as connection:
+    def second() -> tuple[str, ...]:
+        with connect(database_url, application_name="second") as connection:
             return scan(connection, [folder]).added
 
-    with ThreadPoolExecutor(2) as pool:
-        assert sorted(pool.map(one, range(4))) == [(), (), (), ("tiny",)]
+    waiting = "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with ThreadPoolExecutor(1) as pool:
+        with conn.transaction():
+            # Inside an outer transaction the scan's own is a savepoint: its lock is held until this block ends.
+            assert scan(conn, [folder]).added == ("tiny",)
+            later = pool.submit(second)
+            while conn.execute(waiting).fetchone() != {"n": 1}:
+                assert not later.done()
+        assert later.result(30) == ()
 
 
 def test_default_stays_when_models_are_added(conn: Connection, sd15: Copy) -> None:

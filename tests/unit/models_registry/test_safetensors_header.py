@@ -164,6 +164,16 @@ def test_header_with_too_many_tensors_is_refused(tmp_path: Path) -> None:
             read_header(path, Reads())
 
 
+def test_header_bomb_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    """Too many tensors are counted, not parsed: even a header that is not JSON is refused for their number."""
+    raw = b"{" + b'"data_offsets"' * (MAX_TENSORS + 1)
+    path = write(tmp_path / "a.safetensors", raw, 0)
+    with path.open("r+b") as file:
+        file.truncate(len(raw) * 101)
+    with pytest.raises(TooManyTensors):
+        read_header(path, Reads())
+
+
 def test_truncated_file_is_refused(tmp_path: Path) -> None:
     """A file that was cut anywhere is refused, whichever rule notices it."""
     whole = save({"a": np.zeros((2, 3), np.float32)})

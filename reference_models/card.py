@@ -1,0 +1,113 @@
+"""Write a model's card: what it is, how right it draws, what training it took, and how to train it again."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from reference_models.training.publish import folder_size
+
+_BEGIN: Final = "<!-- accuracy -->"
+_END: Final = "<!-- /accuracy -->"
+
+_ABOUT: Final[dict[str, str]] = {
+    "shapes-sd15": "Text to image in the layout of Stable Diffusion 1.5 (`StableDiffusionPipeline`, predicts noise).",
+}
+
+_LIMITS: Final[dict[str, str]] = {
+    "shapes-sd15": """## Limits
+
+Of the schedulers, PNDM alone wants 30 steps or more. Good sizes lie between 96 and 192 pixels a side; at 64 and 256 the
+shapes fall apart.
+""",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Say which share of the pictures showed what was asked (0 to 1)."""
+
+    pictures: int
+    background: float
+    colour: float
+    shape: float
+    all_right: float
+
+
+def _table(figures: Accuracy) -> str:
+    return f"""{_BEGIN}
+| asked | right |
+|---|---|
+| background | {figures.background:.1%} |
+| colour | {figures.colour:.1%} |
+| shape | {figures.shape:.1%} |
+| **all three** | **{figures.all_right:.1%}** |
+
+{figures.pictures} fixed prompts, 20 steps, guidance 5, the scheduler on disk; judged by pixels, in
+`reference_models/judge.py`.
+{_END}"""
+
+
+def _training_times(seconds: dict[str, float]) -> str:
+    rows = "\n".join(f"| {part} | {spent / 60:.0f} |" for part, spent in seconds.items())
+    return f"| part | minutes on two shared CPU cores |\n|---|---|\n{rows}"
+
+
+def write_card(folder: Path, figures: Accuracy, seconds: dict[str, float]) -> None:
+    """Write `README.md` into the model's folder."""
+    name = folder.name
+    size = folder_size(folder) / 1e6
+    text = f"""---
+license: apache-2.0
+library_name: diffusers
+pipeline_tag: text-to-image
+---
+
+# {name}
+
+{_ABOUT.get(name, "A small model of the `shapes` family.")}
+
+It draws one flat-coloured shape on a flat background at 128 x 128 pixels, and nothing else: it exists so that tests and
+demos can judge what a prompt, a seed or a scheduler does, without any download. {size:.1f} MB at half precision.
+
+Words it knows: circle, square, triangle, star, ring, cross; red, green, blue, yellow, purple, orange, white, black;
+small, large; on the left, on the right, at the top, at the bottom, in the centre. A prompt without a place draws into
+the middle; what else it leaves out is drawn at random.
+
+```python
+from diffusers import StableDiffusionPipeline
+
+draw = StableDiffusionPipeline.from_pretrained("reference_models/{name}")
+draw("a red circle on a blue background", height=128, width=128, num_inference_steps=20, guidance_scale=5).images[0]
+```
+
+## Accuracy
+
+{_table(figures)}
+
+Measure again: `python -m reference_models.measure reference_models/{name} --write`.
+
+{_LIMITS.get(name, "")}
+## Training
+
+From nothing, on procedural pictures (`reference_models/pictures.py`); no other data, no other model.
+
+{_training_times(seconds)}
+
+Train again: `python -m reference_models.train {name}`. An interrupted training goes on where it stopped.
+
+## Licence
+
+Apache-2.0, like the repository that makes the code, the pictures and the weights.
+"""
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def rewrite_accuracy(folder: Path, figures: Accuracy) -> None:
+    """Put new figures into an existing card."""
+    path = folder / "README.md"
+    old = path.read_text(encoding="utf-8")
+    pattern = re.compile(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", re.DOTALL)
+    path.write_text(pattern.sub(lambda _: _table(figures), old), encoding="utf-8")

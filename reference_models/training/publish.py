@@ -1,0 +1,46 @@
+"""Write a finished model to disk at once: readers see the old folder or the new one, never half of one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def folder_size(folder: Path) -> int:
+    """Return the bytes of all files in the folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a folder beside the target, then put it in the target's place."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.fresh")
+    stale = target.with_name(f".{target.name}.stale")
+    for leftover in (fresh, stale):
+        shutil.rmtree(leftover, ignore_errors=True)
+    write(fresh)
+    if target.exists():
+        target.rename(stale)
+    fresh.rename(target)
+    shutil.rmtree(stale, ignore_errors=True)
+
+
+def save_pipeline(pipeline: Any, target: Path) -> None:
+    """Put the pipeline in place of the target folder: at half precision, and loadable at single as well."""
+    pipeline.to(torch.float16)
+
+    def write(folder: Path) -> None:
+        pipeline.save_pretrained(folder)
+        for path in folder.glob("text_encoder*/config.json"):
+            # Asked for no precision, transformers takes this one and diffusers single: they must agree.
+            config = json.loads(path.read_text(encoding="utf-8"))
+            path.write_text(json.dumps(config | {"dtype": "float32"}, indent=2) + "\n", encoding="utf-8")
+        for path in folder.rglob("*.safetensors"):
+            path.chmod(0o644)
+
+    replace_folder(target, write)
