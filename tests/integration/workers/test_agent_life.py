@@ -181,3 +181,33 @@ def test_agent_survives_the_loss_of_its_connections(yard: Yard) -> None:
     assert yard.row(job)["epoch"] == 1
     following = yard.submit()
     yard.until_state(following, "succeeded", 40)
+
+
+def postmaster(yard: Yard) -> psutil.Process:
+    """Return the database server's first process."""
+    row = yard.line.execute("select pg_backend_pid() as pid").fetchone()
+    assert row is not None
+    found = psutil.Process(row["pid"]).parent()
+    assert found is not None
+    return found
+
+
+def test_agent_stops_when_the_database_is_away_for_a_lease(yard: Yard) -> None:
+    """With Postgres frozen beyond the lease the agent stops drawing by its own clock, and hands back what is still its own."""
+    agent = yard.start_agent(lease_seconds=1.5)
+    job = yard.submit("[[step=0.1]]", steps=60)
+    yard.until_step(job, 2)
+    server = postmaster(yard)
+    frozen = [server, *server.children(recursive=True)]
+    for process in frozen:
+        process.suspend()
+    try:
+        yard.until(lambda: "lease_lapsed" in agent.said())
+        drawn = max(event.data["step"] for event in yard.events(job) if event.type == "progress")
+    finally:
+        for process in frozen:
+            process.resume()
+    yard.until_state(job, "succeeded", 40)
+    row = yard.row(job)
+    assert drawn < 60
+    assert (row["epoch"], row["losses"], row["attempts"], row["requeue_reason"]) == (3, 0, 0, "lapsed")
