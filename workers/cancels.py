@@ -37,9 +37,8 @@ class CancelListener:
         self._thread.start()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Listen no more; the thread ends by itself soon after."""
         self._leaving.set()
-        self._thread.join(2 * LOOK_SECONDS)
 
     def _run(self) -> None:
         while not self._leaving.is_set():

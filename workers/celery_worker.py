@@ -6,7 +6,7 @@ import queue
 import signal
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 from uuid import uuid4
@@ -28,6 +28,7 @@ from workers.agent import Agent
 from workers.devices import Device, find_device
 from workers.engines.interface import Setup
 from workers.enrolment import await_services, facts_of
+from workers.wakeful_pool import WakefulPool
 
 #: Connections: the drain loop, two recorders, revocations.
 POOL_SIZE: Final = 4
@@ -50,6 +51,8 @@ class FleetWorker(Worker):  # type: ignore[misc] # Celery ships no types
     def install_platform_tweaks(self, worker: Any) -> None:
         """Take SIGTERM and SIGINT: the first drains, the second hurries."""
         del worker
+        # The loop would otherwise see the wish to stop when its next timer fires.
+        self._leaver.attach(lambda: self.pool.wake())  # noqa: PLW0108 - the pool is made later
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self._leaver.on_signal)
 
@@ -65,7 +68,12 @@ class Leaver:
         self._drain_seconds = drain_seconds
         self._heard: queue.SimpleQueue[float] = queue.SimpleQueue()
         self._signals = 0
+        self._wake_loop: Callable[[], None] | None = None
         threading.Thread(target=self._run, name="leaver", daemon=True).start()
+
+    def attach(self, wake_loop: Callable[[], None]) -> None:
+        """Say what makes Celery's event loop look whether it shall stop."""
+        self._wake_loop = wake_loop
 
     def on_signal(self, number: int, frame: object) -> None:
         """Ask for the end: drain first, hurry when asked again."""
@@ -81,6 +89,8 @@ class Leaver:
     def _run(self) -> None:
         while True:
             self._agent.leave(self._heard.get())
+            if self._wake_loop is not None:
+                self._wake_loop()
 
 
 def engine_environment(inherited: Mapping[str, str], device: Device) -> dict[str, str]:
@@ -159,7 +169,7 @@ def _consume(application: "celery.Celery", agent: Agent, leaver: Leaver, setting
         app=application,
         hostname=agent.facts.name,
         # Remote control is answered in the middle of a task only by this pool.
-        pool_cls="threads",
+        pool_cls=WakefulPool,
         concurrency=1,
         queues=list(agent.facts.queues),
         task_events=True,

@@ -28,29 +28,28 @@ def last_step(yard: Yard, job: UUID) -> int:
     return max(int(event.data["step"]) for event in yard.events(job) if event.type == "progress")
 
 
-def test_cancel_stops_a_job_within_a_step(yard: Yard) -> None:
+def test_cancel_stops_a_job_within_a_step(shared: Yard) -> None:
     """At most one step more is drawn, no picture is kept, and the next job needs no other load."""
-    yard.start_agent()
-    job, following = yard.submit("[[step=0.2]]", steps=100), yard.submit()
-    yard.until_step(job, 2)
-    step = last_step(yard, job)
-    assert ask_cancel(yard, job) is State.RUNNING
-    yard.until_state(job, "cancelled")
-    yard.until_state(following, "succeeded")
-    assert last_step(yard, job) <= step + 2  # one may have ended while the cancel was on its way
-    assert yard.kinds(job)[-1] == "cancelled"
-    assert yard.row(job)["epoch"] == 1
-    yard.until(lambda: yard.loads() == 1)
-    assert len(yard.objects()) == 1
+    before = len(shared.objects())
+    job, following = shared.submit("[[step=0.2]]", steps=100), shared.submit()
+    shared.until_step(job, 2)
+    step = last_step(shared, job)
+    assert ask_cancel(shared, job) is State.RUNNING
+    shared.until_state(job, "cancelled")
+    shared.until_state(following, "succeeded")
+    assert last_step(shared, job) <= step + 2  # one may have ended while the cancel was on its way
+    assert shared.kinds(job)[-1] == "cancelled"
+    assert shared.row(job)["epoch"] == 1
+    shared.until(lambda: shared.loads() == 1)
+    assert len(shared.objects()) == before + 1
 
 
-def test_cancel_that_was_not_heard_comes_with_the_heartbeat(yard: Yard) -> None:
+def test_cancel_that_was_not_heard_comes_with_the_heartbeat(shared: Yard) -> None:
     """Without a notification, the answer to the next heartbeat carries the cancel."""
-    yard.start_agent()
-    job = yard.submit("[[step=0.2]]", steps=100)
-    yard.until_step(job)
-    yard.line.execute("update jobs set cancel_requested_at = now() where id = %s", (job,))
-    yard.until_state(job, "cancelled")
+    job = shared.submit("[[step=0.2]]", steps=100)
+    shared.until_step(job)
+    shared.line.execute("update jobs set cancel_requested_at = now() where id = %s", (job,))
+    shared.until_state(job, "cancelled")
 
 
 def test_cancel_of_a_hanging_job_kills_the_engine(yard: Yard) -> None:
@@ -67,30 +66,28 @@ def test_cancel_of_a_hanging_job_kills_the_engine(yard: Yard) -> None:
     yard.until_state(following, "succeeded")
 
 
-def test_cancel_removes_pictures_that_were_stored_already(yard: Yard) -> None:
+def test_cancel_removes_pictures_that_were_stored_already(shared: Yard) -> None:
     """The first pictures of a cancelled job leave no objects behind."""
-    yard.start_agent()
-    job = yard.submit("[[step=0.1]]", steps=4, num_images=8)
-    yard.until(lambda: len(yard.objects()) >= 1)
-    ask_cancel(yard, job)
-    yard.until_state(job, "cancelled")
-    yard.until(lambda: yard.objects() == [])
+    before = shared.objects()
+    job = shared.submit("[[step=0.1]]", steps=4, num_images=8)
+    shared.until(lambda: shared.objects() != before)
+    ask_cancel(shared, job)
+    shared.until_state(job, "cancelled")
+    shared.until(lambda: shared.objects() == before)
 
 
-def test_revoke_cancels_a_running_job(yard: Yard) -> None:
+def test_revoke_cancels_a_running_job(shared: Yard) -> None:
     """Flower's revoke names a job's id and stops that job."""
-    yard.start_agent()
-    job = yard.submit("[[step=0.2]]", steps=100)
-    yard.until_step(job)
-    yard.application.control.revoke(str(job), terminate=True)
-    yard.until_state(job, "cancelled")
+    job = shared.submit("[[step=0.2]]", steps=100)
+    shared.until_step(job)
+    shared.application.control.revoke(str(job), terminate=True)
+    shared.until_state(job, "cancelled")
 
 
-def test_revoke_cancels_a_waiting_job(yard: Yard) -> None:
+def test_revoke_cancels_a_waiting_job(shared: Yard) -> None:
     """A job that nobody runs is cancelled at once, and its watchers hear it."""
-    yard.start_agent()
-    yard.until(lambda: yard.application.control.ping(timeout=0.2))
-    job = yard.submit(route="elsewhere", wakes=False)
-    yard.application.control.revoke(str(job))
-    yard.until_state(job, "cancelled")
-    yard.until(lambda: yard.kinds(job) == ["cancelled"])
+    shared.until(lambda: shared.application.control.ping(timeout=0.2))
+    job = shared.submit(route="elsewhere", wakes=False)
+    shared.application.control.revoke(str(job))
+    shared.until_state(job, "cancelled")
+    shared.until(lambda: shared.kinds(job) == ["cancelled"])

@@ -32,6 +32,15 @@ def test_agent_drains_its_queues_for_one_message(yard: Yard) -> None:
     assert yard.state(elsewhere) == "queued"
 
 
+def test_agent_leaves_a_job_that_does_not_fit(yard: Yard) -> None:
+    """A job that needs more memory than the worker offers waits; a smaller one behind it is drawn."""
+    yard.start_agent(memory_bytes=2_000_000)
+    large = yard.submit(needs_memory=1_000_001)
+    small = yard.submit(needs_memory=1_000_000)
+    yard.until_state(small, "succeeded")
+    assert yard.state(large) == "queued"
+
+
 def test_agents_take_only_what_carries_their_tag(yard: Yard) -> None:
     """Two workers with a tag each draw their own jobs, woken through their own queues."""
     yard.start_agent(0, tags="a")
