@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,12 +33,20 @@ class Latents:
         return [self.scenes[index] for index in where], self.values[torch.from_numpy(where)]
 
 
+def _fingerprint(vae: Any, scenes: list[Scene]) -> str:
+    """Name what the latents depend on: a stale file beside changed scenes would pair pictures with wrong captions."""
+    digest = sha256(repr(scenes).encode())
+    for weights in vae.encoder.state_dict().values():
+        digest.update(weights.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
 @torch.no_grad()
 def cached(vae: Any, folder: Path, count: int = COUNT) -> Latents:
     """Return the latents of the first `count` scenes, from the folder where they were made before."""
     rng = np.random.default_rng(_SEED)
     scenes = [random_scene(rng) for _ in range(count)]
-    path = folder / f"latents-{count}.safetensors"
+    path = folder / f"latents-{_fingerprint(vae, scenes)}.safetensors"
     if path.exists():
         return Latents(scenes, load_file(path)["latents"])
     parts = []

@@ -14,6 +14,7 @@ from reference_models.libraries import DIFFUSERS
 from reference_models.train import arguments, main
 from reference_models.training.diffusion import epsilon_loss, scheduler, signal_left
 from reference_models.training.fillers import filled
+from reference_models.training.latents import cached
 from reference_models.training.loop import Loss, Plan, fit
 from reference_models.training.publish import folder_size, replace_folder
 from reference_models.training.text_encoder import build as build_text_encoder
@@ -142,6 +143,17 @@ def test_vae_pins_its_variance() -> None:
     posterior = build_vae().encode(picture_batch(np.random.default_rng(0), 2)).latent_dist
     assert posterior.mean.shape == (2, 4, 16, 16)
     assert torch.equal(posterior.logvar, torch.full_like(posterior.logvar, LOG_VARIANCE))
+
+
+def test_latents_are_made_again_for_another_autoencoder(tmp_path: Path) -> None:
+    """The cache answers the same autoencoder only, and holds one latent per scene."""
+    torch.manual_seed(0)
+    first = build_vae()
+    found = cached(first, tmp_path, 4)
+    assert len(found.scenes) == len(found.values) == 4
+    assert torch.equal(cached(first, tmp_path, 4).values, found.values)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert not torch.equal(cached(build_vae(), tmp_path, 4).values, found.values)
 
 
 def test_command_line_refuses_unknown_models() -> None:
