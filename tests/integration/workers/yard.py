@@ -68,6 +68,10 @@ class Yard:
         self.folder = folder
         self.storage = folder / "storage"
         self.application = make_celery(redis_url)
+        # Kombu keeps connections for every application of a process with equal options; a yard must not be given another's, which a test
+        # may have cut.
+        options = self.application.conf.broker_transport_options
+        self.application.conf.broker_transport_options = {**options, "yard": str(folder)}
         self.redis = infra.redis.connect(redis_url, name="test")
         self.line: Connection = connect(database_url, application_name="test")
         self.agents: list[AgentProcess] = []
