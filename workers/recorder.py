@@ -25,7 +25,7 @@ from jobs.store import StoredPicture
 from workers.engines.interface import Pictured
 from workers.held import Held
 from workers.progress import Narrator
-from workers.storing import FIRST_PAUSE, LONGEST_PAUSE, store_picture
+from workers.storing import FIRST_PAUSE, LONGEST_PAUSE, epoch_of, picture_folder, store_picture
 
 #: One encodes while the other waits for storage or database.
 THREADS: Final = 2
@@ -152,6 +152,8 @@ class Recorder:
         if change.type == "requeued":
             self._narrator.wake(change.queue)
         self._tasks.ended(held, change)
+        if change.type != "requeued" and held.job.epoch > 1:
+            self._sweep_after_others(held)
 
     def _record(self, write: "Callable[[Connection], Change | None]") -> Change | None:
         """Run one guarded write until the database has answered; repeating it is harmless."""
@@ -165,6 +167,13 @@ class Recorder:
             with attempt, self._pool.connection() as line:
                 return write(line)
         raise AssertionError("unreachable: the last attempt raises")
+
+    def _sweep_after_others(self, held: Held) -> None:
+        """Remove what earlier writers of the job stored and could not remove: nobody can ever record it any more."""
+        with contextlib.suppress(StorageError):
+            for found in self._storage.list(picture_folder(held.job.id)):
+                if epoch_of(found.key) < held.job.epoch:
+                    self._storage.delete(found.key)
 
     def _forget_pictures(self, held: Held) -> None:
         """Remove what was stored for an outcome that shows no pictures."""

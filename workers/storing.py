@@ -17,9 +17,19 @@ FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 2.0
 
 
+def picture_folder(job: UUID) -> str:
+    """Return what the keys of a job's pictures begin with."""
+    return f"jobs/{job}"
+
+
+def epoch_of(key: str) -> int:
+    """Return the epoch under which a picture was stored."""
+    return int(key.rpartition("/")[2].partition("-")[0])
+
+
 def picture_key(job: UUID, epoch: int, index: int, encoded: Encoded) -> str:
     """Return the storage key of a picture."""
-    return f"jobs/{job}/{epoch}-{index}-{encoded.sha256}.{encoded.extension}"
+    return f"{picture_folder(job)}/{epoch}-{index}-{encoded.sha256}.{encoded.extension}"
 
 
 def store_picture(

@@ -5,11 +5,12 @@ Each object is written at once; the call returns only when the file `gate` exist
 
 import sys
 import time
+from collections.abc import Iterator
 
 from infra.embedded.services import ServiceUrls
 from infra.logging import configure_logging
 from infra.settings import Settings
-from infra.storage import Storage, open_storage
+from infra.storage import ObjectInfo, Storage, open_storage
 from workers.celery_worker import run_worker
 
 
@@ -30,6 +31,10 @@ class GatedStorage(Storage):
     def delete(self, key: str) -> None:
         """Delete at once."""
         self._inner.delete(key)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """List at once."""
+        return self._inner.list(prefix)
 
 
 def main() -> int:

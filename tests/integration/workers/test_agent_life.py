@@ -154,6 +154,20 @@ def test_stale_result_is_refused_and_removed(yard: Yard) -> None:
     assert yard.kinds(job).count("succeeded") == 1
 
 
+def test_object_of_a_killed_agent_is_removed(yard: Yard) -> None:
+    """What a killed worker stored and could not record is removed by the one that finishes the job."""
+    killed = yard.start_agent(0, module=GATED)
+    job = yard.submit()
+    yard.until(lambda: len(yard.objects()) == 1)
+    killed.end()
+    yard.start_agent(0)
+    yard.until_row(job, losses=1)
+    yard.line.execute("update jobs set available_at = now() - interval '1 minute' where state = 'queued'")
+    yard.wake()
+    yard.until_state(job, "succeeded")
+    yard.until(lambda: yard.objects() == [yard.images(job)[0]["key"]])
+
+
 def test_storing_does_not_delay_the_next_job(yard: Yard) -> None:
     """While the pictures of one job wait for the storage, the next job's steps are drawn and heard of."""
     yard.start_agent(module=GATED)
