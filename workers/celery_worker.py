@@ -27,7 +27,7 @@ from jobs.dispatch import WAKE_TASK
 from workers.agent import Agent
 from workers.devices import Device, find_device
 from workers.engines.interface import Setup
-from workers.enrolment import await_services, facts_of
+from workers.enrolment import await_services, facts_of, refuse_taken_name
 from workers.wakeful_pool import WakefulPool
 
 #: Connections: the drain loop, two recorders, revocations.
@@ -144,6 +144,7 @@ def run_worker(settings: Settings, urls: ServiceUrls, storage: Storage | None = 
         leaver = Leaver(agent, settings.drain_seconds)
         agent.start_engine()
         await_services(pool, client, settings.start_limit_seconds)
+        refuse_taken_name(pool, facts)
         agent.enrol()
         exit_code = _consume(application, agent, leaver, settings)
         return exit_code if agent.close(settings.drain_seconds) else EXIT_ABANDONED
