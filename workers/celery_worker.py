@@ -34,8 +34,14 @@ from workers.wakeful_pool import WakefulPool
 POOL_SIZE: Final = 4
 #: Prefixes of variables that hold secrets: the engine opens files of strangers and needs none of them.
 SECRETIVE: Final = ("IMAGEFLEET_", "AWS_", "PG", "REDIS", "DATABASE_")
-#: Nothing is downloaded while drawing, and no model brings code.
-ENGINE_ENVIRONMENT: Final = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DIFFUSERS_DISABLE_REMOTE_CODE": "1"}
+#: Nothing is downloaded while drawing, no model brings code, and the libraries keep their advice to themselves.
+ENGINE_ENVIRONMENT: Final = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "DIFFUSERS_DISABLE_REMOTE_CODE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+}
 
 EXIT_DETHRONED: Final = 4
 EXIT_ABANDONED: Final = 5
@@ -121,6 +127,8 @@ def run_worker(settings: Settings, urls: ServiceUrls, storage: Storage | None = 
         device_name=device.title,
         memory_bytes=device.memory_bytes,
         threads=engine_threads(settings, device),
+        log_level=settings.log_level,
+        log_format=settings.log_format,
     )
     _quieten()
     application = make_celery(urls.redis_url)
@@ -146,8 +154,12 @@ def run_worker(settings: Settings, urls: ServiceUrls, storage: Storage | None = 
         await_services(pool, client, settings.start_limit_seconds)
         refuse_taken_name(pool, facts)
         agent.enrol()
-        exit_code = _consume(application, agent, leaver, settings)
-        return exit_code if agent.close(settings.drain_seconds) else EXIT_ABANDONED
+        recorded = False
+        try:
+            exit_code = _consume(application, agent, leaver, settings)
+        finally:
+            recorded = agent.close(settings.drain_seconds)
+        return exit_code if recorded else EXIT_ABANDONED
 
 
 def _quieten() -> None:

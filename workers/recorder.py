@@ -31,6 +31,7 @@ from workers.storing import FIRST_PAUSE, LONGEST_PAUSE, store_picture
 THREADS: Final = 2
 
 OUTCOME_NOT_RECORDED: Final = "outcome_not_recorded"
+JOB_ENDED: Final = "job_ended"
 RESULT_REFUSED: Final = "result_refused"
 
 log = get_logger(__name__)
@@ -146,6 +147,7 @@ class Recorder:
             self._announce(held, change, [])
 
     def _announce(self, held: Held, change: Change, before: list[Event]) -> None:
+        log.info(JOB_ENDED, job=str(change.job), epoch=held.job.epoch, outcome=change.type)
         self._narrator.announce([*before, change.event])
         if change.type == "requeued":
             self._narrator.wake(change.queue)

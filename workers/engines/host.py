@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from types import MappingProxyType
 from typing import Any, Final
 
+from infra.logging import configure_logging
 from infra.processes import die_with_parent, set_title
 from workers.engines.interface import Command, Engine, EngineKind, Ready, Report, Setup
 
@@ -74,6 +75,7 @@ def main(descriptor: int, parent: int) -> None:
     connection: Connection[Report, Any] = Connection(descriptor)
     setup: Setup = connection.recv()
     set_title(f"engine {setup.label}")
+    configure_logging(level=setup.log_level, form=setup.log_format, process=f"engine {setup.label}")
     link = PipeLink(connection)
     link.listen()
     engine: Engine = importlib.import_module(ENGINES[setup.engine]).build(setup)

@@ -30,6 +30,8 @@ class Setup:
     memory_bytes: int
     #: Threads of the CPU the engine may use; None leaves it to the library.
     threads: int | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,19 @@
 
 import contextlib
 import time
+import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator
+from typing import Final
 
+from infra.logging import get_logger
 from jobs.errors import DrawingFailed, JobFailure
 from workers.engines.interface import Cancel, Draw, Drawn, Failed, Item, Link, Quit, Stopped
+
+ITEM_FAILED: Final = "item_failed"
+
+log = get_logger(__name__)
 
 
 class _Cancelled(Exception):
@@ -54,11 +61,14 @@ class OneAfterAnother(ABC):
             failure = problem
         except Exception as problem:  # noqa: BLE001 - whatever a model raises ends its own item alone
             failure = DrawingFailed(f"{type(problem).__name__}: {problem}")
+            failure.add_note("".join(traceback.format_exception(problem)))
         if failure is None:
             link.send(Drawn(item.job, item.epoch, time.monotonic() - (began or time.monotonic())))
             return
         # Here, behind the `except`, no frame of the failed drawing is alive, so its memory can be given back.
         failure.__traceback__ = failure.__context__ = failure.__cause__ = None
+        details = "\n".join(getattr(failure, "__notes__", ()))
+        log.warning(ITEM_FAILED, job=str(item.job), code=failure.code, message=failure.message, details=details)
         link.send(Failed(item.job, item.epoch, failure.code, failure.message))
         self.recover()
 

@@ -165,19 +165,3 @@ def test_storing_does_not_delay_the_next_job(yard: Yard) -> None:
     (yard.folder / "gate").touch()
     for job in (first, second):
         yard.until_state(job, "succeeded")
-
-
-def test_agent_survives_the_loss_of_its_connections(yard: Yard) -> None:
-    """Every database session and Redis connection of the agent ends in mid-job; the job is drawn once all the same."""
-    yard.start_agent(lease_seconds=4.0)
-    job = yard.submit("[[step=0.05]]", steps=40)
-    yard.until_step(job, 2)
-    yard.line.execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like '%worker%'"
-    )
-    for kind in ("normal", "pubsub"):
-        yard.redis.client_kill_filter(_type=kind, skipme=True)
-    yard.until_state(job, "succeeded")
-    assert yard.row(job)["epoch"] == 1
-    following = yard.submit()
-    yard.until_state(following, "succeeded", 40)
