@@ -231,9 +231,9 @@ def shared_live(shared_world: World) -> Iterator[Live]:
 
 
 @contextlib.contextmanager
-def serving(world: World, *, redis_url: str | None = None) -> Iterator[Live]:
+def serving(world: World, *, redis_url: str | None = None, database_url: str | None = None) -> Iterator[Live]:
     """Run a server in a thread."""
-    server = make_server(world.settings, ServiceUrls(world.database_url, redis_url or world.redis_url))
+    server = make_server(world.settings, ServiceUrls(database_url or world.database_url, redis_url or world.redis_url))
     ready = threading.Event()
     loops: list[asyncio.AbstractEventLoop] = []
     began = server.startup
