@@ -217,6 +217,15 @@ def _make_world(stack: contextlib.ExitStack, database_url: str, redis_url: str, 
 
 
 @pytest.fixture
+def clean_world(shared_world: World) -> World:
+    """Return the module's world without the jobs and keys of the test before."""
+    for table in ("jobs", "garbage", "fair_owners", "fair_clock", "api_keys"):
+        shared_world.connection.execute(sql.SQL("delete from {}").format(sql.Identifier(table)))
+    shared_world.redis.flushdb()
+    return shared_world
+
+
+@pytest.fixture
 def live(world: World) -> Iterator[Live]:
     """Serve the world of one test."""
     with serving(world) as found:
