@@ -36,7 +36,7 @@ bench: $(READY)  ## measure, as ratios inside one interleaved run; writes benchm
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 
 soak: $(READY)  ## kill one part after the other under load for half an hour
-	@$(BIN)/python -m pytest tests/faults -m "slow or not slow" $(ARGS)
+	@$(BIN)/python -m pytest tests/faults/test_soak.py -m slow -s $(ARGS)
 
 reference-models: $(READY)  ## train the reference models again (about half an hour on two cores)
 	@$(BIN)/python -m reference_models.train shapes-sd15

@@ -1,8 +1,8 @@
 """What the step engine adds to diffusers: the same picture stepped and by the plain call, in turn, in one process.
 
-Twice: with a denoiser that does nothing, so that only the loop is measured, and with the reference model's own. Neither side encodes a
-prompt anew or decodes: both start from embeddings and end with latents or before the decoder, so that the difference is the engine's.
-Processor time of the one thread that draws, because other processes' share of the machine is not the engine's doing.
+Twice: with a denoiser that does nothing, so that only the loop is measured, and with the reference model's own. Time runs from the end of
+the first step to the end of the last, so that neither reading the prompt nor decoding counts. It is processor time of the one thread that
+draws, because other processes' share of the machine is not the engine's doing.
 """
 
 import gc

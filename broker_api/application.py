@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broker_api.access import AccessMiddleware
+from broker_api.access_log import AccessMiddleware
 from broker_api.dispatch import routes_of
 from broker_api.docs import docs_page, landing_page
 from broker_api.limits import Limits, LimitsMiddleware

@@ -121,11 +121,12 @@ def _shape(name: str, schema: Mapping[str, Any]) -> str:
         rows.append(
             _row(f"<code>{escape(field)}</code>", _type(found) + mark, _prose(found.get("description", "")) + default)
         )
-    values = ", ".join(f"<code>{escape(str(value))}</code>" for value in schema.get("enum", ()))
     about = f"<p>{_prose(schema['description'])}</p>" if "description" in schema else ""
+    if "enum" in schema:
+        about += f"<p>{_type(schema)}</p>"
     return (
         f'<details id="shape-{escape(name)}"><summary><code>{escape(name)}</code></summary>'
-        f'<div>{about}<p>{values}</p><div class="scroll"><table>{"".join(rows)}</table></div></div></details>'
+        f'<div>{about}<div class="scroll"><table>{"".join(rows)}</table></div></div></details>'
     )
 
 

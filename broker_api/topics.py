@@ -19,8 +19,8 @@ BEFORE_ALL: Final[Order] = (-1, 0)
 FIRST: Final[Order] = (0, 1)
 #: Progress and previews may be left out for a reader that lags; everything else reaches everyone.
 _PASSING: Final[frozenset[EventType]] = frozenset({"progress", "preview"})
-#: A reader that lags gets only so many of the previews it has not read yet, the newest.
-PENDING_PREVIEWS: Final = 4
+#: A reader that lags gets only so many bytes of the previews it has not read yet, the newest.
+PENDING_PREVIEW_BYTES: Final = 256 * 1024
 #: Previews of one job are kept here up to so many bytes, the newest.
 PREVIEW_BYTES: Final = 1024 * 1024
 
@@ -167,12 +167,18 @@ class Reader:
 
 
 def coalesce(frames: Sequence[Frame]) -> list[Frame]:
-    """Leave out all previews but the newest few."""
-    previews = [frame.order for frame in frames if frame.type == "preview"]
-    if len(previews) <= PENDING_PREVIEWS:
-        return list(frames)
-    oldest = previews[-PENDING_PREVIEWS]
-    return [frame for frame in frames if frame.type != "preview" or frame.order >= oldest]
+    """Leave out previews beyond `PENDING_PREVIEW_BYTES`, the oldest; the newest always stays."""
+    room = PENDING_PREVIEW_BYTES
+    left: list[Frame] = []
+    for frame in reversed(frames):
+        if frame.type == "preview":
+            if len(frame.body) > room and room < PENDING_PREVIEW_BYTES:
+                # Nor any older one: an old preview after a gap would be no news.
+                room = 0
+                continue
+            room -= len(frame.body)
+        left.append(frame)
+    return left[::-1]
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from workers.devices import find_gpus
-
 from infra.embedded.services import ServiceUrls
 from infra.processes import ChildSpec
 from infra.settings import Settings
+from workers.devices import find_gpus
 
 #: What a worker needs beyond its drain time to hand back, sign off and stop its engine, seconds.
 WORKER_MARGIN = 15.0

@@ -27,8 +27,10 @@ def _without_nul(text: str) -> str:
 
 def _without_surrogates(text: str) -> str:
     # JSON allows lone surrogates ("\ud800"); neither UTF-8 nor Postgres can hold them.
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise PydanticCustomError("string_unicode", "Text must be valid Unicode: a lone surrogate is not")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("string_unicode", "Text must be valid Unicode: a lone surrogate is not") from None
     return text
 
 

@@ -1,6 +1,8 @@
 """What went wrong, in the words of `jobs.errors`. It does not judge: whether to retry is the worker's business."""
 
 import traceback
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
@@ -8,6 +10,21 @@ from jobs.errors import DrawingFailed, JobFailure, OutOfMemory
 
 #: Allocators without an exception class of their own say it in these words.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "_alloc_failed")
+
+
+Answer = TypeVar("Answer")
+
+
+def attempt(call: Callable[[], Answer]) -> Answer:
+    """Return what `call` returns; whatever it raises is raised as the failure that names it."""
+    failure: JobFailure
+    try:
+        return call()
+    # Every library raises its own kind.
+    except Exception as error:  # noqa: BLE001
+        failure = as_failure(error)
+    # Outside the except block, or the failure would hold the error, and with it the tensors of its frames.
+    raise failure
 
 
 def as_failure(error: BaseException) -> JobFailure:

@@ -18,7 +18,7 @@ from jobs.errors import JobFailure, ModelDamaged, ModelMissing, OutOfMemory
 from models_registry.entries import Layout, ModelEntry
 from models_registry.families import FAMILIES
 from pipelines.engine.engine import Counters
-from pipelines.failures import as_failure
+from pipelines.failures import attempt
 from pipelines.families.base import Family
 from pipelines.families.sd15 import StableDiffusion15
 from pipelines.previews import preview_matrix
@@ -168,14 +168,11 @@ def _assemble(folder: Path, index: Mapping[str, Any], models: Mapping[str, Any])
 
 def _attempt(path: Path, read: Callable[[], Any]) -> Any:
     """Call `read`, turning whatever a library raises into a failure that names the path."""
-    failure: JobFailure
     try:
-        return read()
-    # Every reader raises its own kind; what counts is which file it was, or that memory ran out.
-    except Exception as error:  # noqa: BLE001
-        failure = as_failure(error)
-    if not isinstance(failure, ModelDamaged | ModelMissing | OutOfMemory):
+        return attempt(read)
+    except (ModelDamaged, ModelMissing, OutOfMemory):
+        raise
+    except JobFailure as failure:
         damaged = ModelDamaged(f"{path} cannot be loaded: {failure.message}")
         damaged.__notes__ = getattr(failure, "__notes__", [])
-        failure = damaged
-    raise failure
+        raise damaged from None

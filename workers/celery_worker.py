@@ -27,7 +27,7 @@ from jobs.dispatch import WAKE_TASK
 from workers.agent import Agent
 from workers.devices import Device, find_device
 from workers.engines.interface import Setup
-from workers.enrolment import await_services, facts_of
+from workers.enrolment import await_services, facts_of, refuse_taken_name
 from workers.wakeful_pool import WakefulPool
 
 #: Connections: the drain loop, two recorders, revocations.
@@ -152,6 +152,7 @@ def run_worker(settings: Settings, urls: ServiceUrls, storage: Storage | None = 
         leaver = Leaver(agent, settings.drain_seconds)
         agent.start_engine()
         await_services(pool, client, settings.start_limit_seconds)
+        refuse_taken_name(pool, facts)
         agent.enrol()
         recorded = False
         try:

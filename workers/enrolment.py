@@ -7,6 +7,7 @@ import time
 from typing import Final
 from uuid import UUID
 
+import psutil
 import psycopg
 import redis
 
@@ -15,6 +16,7 @@ from infra.logging import get_logger
 from infra.settings import Settings
 from jobs.contract import PARAMETERS
 from jobs.fleet import WorkerFacts
+from jobs.roster import fleet_now
 from jobs.routing import hardware_class, queues_of, served_by
 from workers.devices import Device
 
@@ -69,6 +71,33 @@ def await_services(pool: Pool, client: "redis.Redis", limit: float) -> None:
             raise WorkerNotStarted(f"{problem} Waited {limit:g} s for it.")
         log.warning(SERVICES_AWAY, problem=problem)
         time.sleep(RETRY_PAUSE)
+
+
+def refuse_taken_name(pool: Pool, facts: WorkerFacts) -> None:
+    """Raise WorkerNotStarted when a living process of this host works under the same name: it would lose its jobs to this one."""
+    with pool.connection() as line:
+        others = [worker for worker in fleet_now(line).workers if worker.name == facts.name and worker.online]
+    for other in others:
+        if other.host == facts.host and other.pid != facts.pid and _is_agent(other.pid, facts.device):
+            raise WorkerNotStarted(
+                f"{facts.name} is run by process {other.pid} already: end that one first, or give this worker another device. "
+                f"Several workers may share the CPU under numbers of their own, such as --device cpu:{_next(facts.device)}."
+            )
+
+
+def _is_agent(pid: int, device: str) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and " ".join(process.cmdline()).startswith(
+            f"imagefleet: agent {device}"
+        )
+    except psutil.Error:
+        return False
+
+
+def _next(device: str) -> int:
+    number = device.removeprefix("cpu")
+    return int(number) + 1 if number.isdecimal() else 0
 
 
 def _away(pool: Pool, client: "redis.Redis") -> str | None:

@@ -24,7 +24,7 @@ from pipelines.engine.body import Asking, Body
 from pipelines.engine.checkpoint import Checkpoint
 from pipelines.engine.engine import Counters, Engine, StepReport
 from pipelines.engine.state import State, check_fits
-from pipelines.failures import as_failure
+from pipelines.failures import as_failure, attempt
 from pipelines.pictures import Picture, to_pixels
 from pipelines.previews import PreviewMatrix, denoised
 from pipelines.schedulers import STEP_BOUND, build_scheduler, seed_scheduler
@@ -82,11 +82,13 @@ class Family(ABC):
         scheduler = self._scheduler(parameters, seed)
         if resume is not None:
             check_fits(resume, request, scheduler)
+        with torch.no_grad():
+            arguments = attempt(lambda: self.arguments(parameters))
         body = Body(
             self.pipe,
             scheduler,
             self.asking,
-            {**self.arguments(parameters), "output_type": "np", "return_dict": False},
+            {**arguments, "output_type": "np", "return_dict": False},
             # On the CPU whatever the device: the same seed gives the same noise everywhere.
             torch.Generator("cpu").manual_seed(seed),
             resume,
@@ -163,7 +165,8 @@ class Family(ABC):
             raise DrawingFailed(error.message) from None
         key = (spec.label, parameters.steps if spec.class_name in STEP_BOUND else 0)
         if key not in self._templates:
-            self._templates[key] = build_scheduler(spec, self.pipe.scheduler.config, parameters.steps)
+            config = self.pipe.scheduler.config
+            self._templates[key] = attempt(lambda: build_scheduler(spec, config, parameters.steps))
         return seed_scheduler(copy.deepcopy(self._templates[key]), seed)
 
     def _digest(self, parameters: JobParameters, index: int) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 from jobs.contract import JobParameters
 from pipelines.families.base import Family
+from pipelines.prompts import long_embeddings
 
 
 class StableDiffusion15(Family):
@@ -14,8 +15,7 @@ class StableDiffusion15(Family):
     def arguments(self, parameters: JobParameters) -> dict[str, Any]:
         """Return the arguments of `StableDiffusionPipeline.__call__`."""
         return {
-            "prompt": parameters.prompt,
-            "negative_prompt": parameters.negative_prompt,
+            **long_embeddings(self.pipe, parameters.prompt, parameters.negative_prompt),
             "width": parameters.width,
             "height": parameters.height,
             "num_inference_steps": parameters.steps,

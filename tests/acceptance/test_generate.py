@@ -7,8 +7,8 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from reference_models.judge import border_colour, centre_colour, nearest_colour
 
+from reference_models.judge import border_colour, centre_colour, nearest_colour
 from tests.fleet_process import FleetProcess
 
 PROMPT = "a red circle on a blue background"

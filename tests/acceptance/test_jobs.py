@@ -98,6 +98,14 @@ def test_second_instance_on_one_folder_is_refused(fleet: FleetProcess) -> None:
     assert "Traceback" not in refused.stderr
 
 
+def test_second_worker_of_one_device_is_refused(fleet: FleetProcess, http: httpx.Client) -> None:
+    """A worker started by hand beside a running one of the same name ends with the cure, and the first goes on."""
+    refused = fleet.command("worker", "--device", "cpu:0")
+    assert refused.returncode == 1
+    assert "--device cpu:1" in refused.stderr
+    assert fleet.wait(http, fleet.submit(http, steps=2))["state"] == "succeeded"
+
+
 @pytest.mark.parametrize("title", ["api", "keeper", "agent cpu0", "engine cpu0"])
 def test_processes_are_named(fleet: FleetProcess, title: str) -> None:
     """People and tools find every part by its title."""

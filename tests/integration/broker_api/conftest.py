@@ -217,6 +217,15 @@ def _make_world(stack: contextlib.ExitStack, database_url: str, redis_url: str, 
 
 
 @pytest.fixture
+def clean_world(shared_world: World) -> World:
+    """Return the module's world without the jobs and keys of the test before."""
+    for table in ("jobs", "garbage", "fair_owners", "fair_clock", "api_keys"):
+        shared_world.connection.execute(sql.SQL("delete from {}").format(sql.Identifier(table)))
+    shared_world.redis.flushdb()
+    return shared_world
+
+
+@pytest.fixture
 def live(world: World) -> Iterator[Live]:
     """Serve the world of one test."""
     with serving(world) as found:
@@ -231,9 +240,9 @@ def shared_live(shared_world: World) -> Iterator[Live]:
 
 
 @contextlib.contextmanager
-def serving(world: World, *, redis_url: str | None = None) -> Iterator[Live]:
+def serving(world: World, *, redis_url: str | None = None, database_url: str | None = None) -> Iterator[Live]:
     """Run a server in a thread."""
-    server = make_server(world.settings, ServiceUrls(world.database_url, redis_url or world.redis_url))
+    server = make_server(world.settings, ServiceUrls(database_url or world.database_url, redis_url or world.redis_url))
     ready = threading.Event()
     loops: list[asyncio.AbstractEventLoop] = []
     began = server.startup

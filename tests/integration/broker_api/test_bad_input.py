@@ -2,12 +2,17 @@
 
 import json
 import socket
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jobs.contract import Txt2ImgRequest
 
 PROMPT: dict[str, Any] = {"prompt": "a red circle"}
 
@@ -214,6 +219,76 @@ def test_get_refuses_bad_paths_and_queries(
     # Over a bare socket: a client library would mend the path.
     answer = _raw(shared_live.url, f"GET {path} HTTP/1.1\r\nAuthorization: Bearer {shared_world.key()}")
     _refused(answer, status, code, field)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /v1/jobs/\xff\xfe HTTP/1.1\r\nHost: x",
+        b"GET /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xc3\x28",
+        b"GET /v1/jobs HTTP/1.1\r\nHost: x\r\nHost: y",
+        b"GET http://[::1/v1/jobs HTTP/1.1\r\nHost: x",
+        b"GET * HTTP/1.1\r\nHost: x",
+        b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: -1",
+        b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nContent-Length: 10",
+        b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 500,
+        b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked",
+        b"GET /v1/jobs HTTP/9.9\r\nHost: x",
+        b"GET /v1/jobs HTTP/1.1\r\n" + b"x: y\r\n" * 150 + b"Host: x",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com",
+    ],
+)
+def test_broken_http_is_never_a_server_error(shared_live: Any, head: bytes) -> None:
+    """What is no proper HTTP is refused or dropped, and the next client is served."""
+    place = urlsplit(shared_live.url)
+    with socket.create_connection((place.hostname, place.port), timeout=5) as connection:
+        connection.sendall(head + b"\r\nConnection: close\r\n\r\n")
+        answer = b""
+        try:
+            while piece := connection.recv(65536):
+                answer += piece
+        except ConnectionResetError:
+            pass
+    assert answer == b"" or answer[9:10] == b"4", answer
+    with shared_live.client() as client:
+        assert client.get("/healthz").status_code == 200
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = st.dictionaries(st.sampled_from(sorted(Txt2ImgRequest.model_fields)) | st.text(max_size=12), JSON, max_size=6)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    body=FIELDS | JSON, query=st.dictionaries(st.sampled_from(["wait", "limit", "x"]), st.text(max_size=6), max_size=2)
+)
+def test_no_json_makes_the_server_fail(
+    fuzzed: httpx.Client, shared_world: Any, body: Any, query: dict[str, str]
+) -> None:
+    """Whatever is sent as JSON, the answer is an acceptance or a problem document of the 400s."""
+    query = {name: value for name, value in query.items() if name != "wait" or not value[:1].isdigit()}
+    answer = fuzzed.post(
+        "/v1/jobs", params=query, content=json.dumps(body), headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 202 or 400 <= answer.status_code < 500, answer.text
+    if answer.status_code == 202:
+        # Other tests of this module count what was stored.
+        shared_world.connection.execute("delete from jobs")
+        return
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"]
+
+
+@pytest.fixture(scope="module")
+def fuzzed(shared_live: Any, shared_world: Any) -> Iterator[httpx.Client]:
+    """Speak to the shared server."""
+    with shared_live.client(shared_world.key()) as client:
+        yield client
 
 
 def test_wait_is_bounded(shared_live: Any, shared_world: Any) -> None:

@@ -8,6 +8,18 @@ import pytest
 DATA = b"\x89PNG a picture of a red circle" * 20_000
 
 
+@pytest.fixture
+def world(clean_world: Any) -> Any:
+    """Share one world, emptied before each test."""
+    return clean_world
+
+
+@pytest.fixture
+def live(shared_live: Any) -> Any:
+    """Share one server."""
+    return shared_live
+
+
 def _drawn(client: Any, world: Any) -> str:
     job: str = client.post("/v1/jobs", json={"prompt": "x"}).json()["id"]
     worker = world.worker()
@@ -54,7 +66,7 @@ def test_damaged_picture_is_never_served(live: Any, world: Any, harm: str, statu
     with live.client(world.key()) as client:
         job = _drawn(client, world)
         storage = Path(world.home) / "storage"
-        file = next(path for path in storage.rglob("*.png"))
+        file = next(path for path in storage.rglob("*.png") if job in str(path))
         if harm == "flip":
             file.write_bytes(DATA[:-1] + bytes([DATA[-1] ^ 1]))
         elif harm == "cut":
@@ -64,6 +76,8 @@ def test_damaged_picture_is_never_served(live: Any, world: Any, harm: str, statu
         else:
             storage.rename(storage.with_name("elsewhere"))
         answer = client.get(f"/v1/jobs/{job}/images/0")
+        if harm == "unmount":
+            storage.with_name("elsewhere").rename(storage)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 

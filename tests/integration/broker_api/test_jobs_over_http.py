@@ -11,6 +11,18 @@ import pytest
 PROMPT: dict[str, Any] = {"prompt": "a red circle on a blue background", "seed": 7, "steps": 20}
 
 
+@pytest.fixture
+def world(clean_world: Any) -> Any:
+    """Share one world, emptied before each test."""
+    return clean_world
+
+
+@pytest.fixture
+def live(shared_live: Any) -> Any:
+    """Share one server."""
+    return shared_live
+
+
 def test_create_job_answers_with_the_resolved_job(live: Any, world: Any) -> None:
     """The answer says where the job is and how every field was filled in, and reading it back says the same."""
     with live.client(world.key()) as client:
@@ -179,10 +191,9 @@ def test_jobs_are_accepted_while_redis_is_away(start_server: Any, world: Any) ->
     assert world.count("jobs") == 10
 
 
-def test_database_away_is_a_503_that_says_when_to_come_back(live: Any, world: Any) -> None:
+def test_database_away_is_a_503_that_says_when_to_come_back(start_server: Any, world: Any) -> None:
     """A lost database is no 500; once it is back, so is the server."""
-    key = world.key()
-    with live.client(key) as client:
+    with start_server() as live, live.client(world.key()) as client:
         made = client.post("/v1/jobs", json=PROMPT).json()["id"]
         world.connection.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity "

@@ -29,6 +29,22 @@ def test_health_and_readiness_need_no_key(live: Any) -> None:
         assert client.head("/healthz").status_code == 200
 
 
+def test_server_starts_without_its_servers(start_server: Any, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While database and Redis are away the process lives, says what is missing, and refuses with a 503."""
+    monkeypatch.setattr("broker_api.services.WAIT_SECONDS", 0.2)
+    nowhere = world.database_url.rpartition("@")[0] + "@127.0.0.1:1/none"
+    with (
+        start_server(database_url=nowhere, redis_url="redis://127.0.0.1:1/0") as live,
+        live.client(world.key()) as client,
+    ):
+        assert client.get("/healthz").status_code == 200
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (503, {"status": "unready", "database": "away", "redis": "away"})
+        refused = client.post("/v1/jobs", json={"prompt": "x"})
+        assert (refused.status_code, refused.json()["code"]) == (503, "database_unavailable")
+        assert refused.headers["retry-after"]
+
+
 def test_openapi_as_served_is_valid_and_describes_the_served_paths(live: Any) -> None:
     """The document a client fetches passes an independent validator."""
     with live.client() as client:

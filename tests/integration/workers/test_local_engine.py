@@ -17,8 +17,8 @@ from pipelines.engine.engine import StepReport
 from pipelines.engine.state import State
 from pipelines.families.base import Family
 from pipelines.loading import load
+from tests.contracts.pipelines.conftest import build_tiny_sd15
 from tests.integration.workers.yard import Yard
-from tests.pipelines.conftest import build_tiny_sd15
 from tests.unit.workers.memory_link import MemoryLink
 from workers.engines.interface import (
     Cancel,

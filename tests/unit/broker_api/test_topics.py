@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from broker_api.topics import (
     BEFORE_ALL,
-    PENDING_PREVIEWS,
+    PENDING_PREVIEW_BYTES,
     PREVIEW_BYTES,
     Frame,
     Order,
@@ -142,12 +142,15 @@ def test_reader_beyond_the_end_hears_of_it_all_the_same() -> None:
 
 
 def test_coalesce_leaves_the_newest_previews() -> None:
-    """A lagging reader misses old previews and nothing else."""
-    frames = [frame(1, seq, "preview" if seq % 2 else "progress") for seq in range(1, 21)]
+    """A lagging reader misses old large previews and nothing else; the newest comes however large it is."""
+    big = b"x" * (PENDING_PREVIEW_BYTES // 2)
+    frames = [frame(1, seq, "preview" if seq % 2 else "progress", big) for seq in range(1, 11)]
     left = coalesce(frames)
-    assert [each.type for each in left].count("preview") == PENDING_PREVIEWS
-    assert [each.order for each in left if each.type == "progress"] == [(1, seq) for seq in range(2, 21, 2)]
-    assert left[-2:] == frames[-2:]
+    assert orders(left) == [(1, 2), (1, 4), (1, 6), (1, 7), (1, 8), (1, 9), (1, 10)]
+    huge = [frame(1, 1, "preview", big), frame(1, 2, "preview", big * 3)]
+    assert coalesce(huge) == huge[1:]
+    small = [frame(1, seq, "preview") for seq in range(1, 100)]
+    assert coalesce(small) == small
 
 
 def test_reader_is_woken_by_news() -> None:

@@ -21,7 +21,7 @@ def test_encode_preview_keeps_small_pictures_as_they_are() -> None:
 
 def test_encode_preview_fits_its_limit() -> None:
     """Even noise of several megapixels ends below the limit, in its proportions."""
-    noise = random.Random(1).randbytes(2048 * 1024 * 3)  # noqa: S311 - not a secret
+    noise = random.Random(1).randbytes(2048 * 1024 * 3)
     preview = encode_preview(Previewed(uuid4(), 1, 3, 0, 2048, 1024, noise))
     assert len(preview.base64) <= MOST
     assert preview.width <= SIDE

@@ -89,7 +89,7 @@ def test_every_scheduler_tells_the_clean_picture(
     family: Family, parameters: Make, scheduler: str, prediction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Given a denoiser that always predicts the same clean latents, every estimate is those latents."""
-    clean = torch.linspace(-1, 1, 4 * 32 * 32).reshape(1, 4, 32, 32)
+    clean = torch.linspace(-1, 1, 4 * 16 * 16).reshape(1, 4, 16, 16)
     monkeypatch.setitem(
         vars(family.pipe),
         "scheduler",

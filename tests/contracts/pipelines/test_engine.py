@@ -69,7 +69,7 @@ def test_cost_foretells_the_calls(family: Family, parameters: Make, scheduler: s
     assert family.counters.denoise_rows == cost.rows * family.counters.denoise_calls
     assert family.counters.denoise_calls - cost.calls in {0, 1}
     assert family.cost(parameters(guidance_scale=1.0)).rows == 1
-    assert family.cost(parameters(width=128)).bytes == 2 * family.cost(parameters()).bytes
+    assert family.cost(parameters(width=64)).bytes == 2 * family.cost(parameters()).bytes
 
 
 def test_step_leaves_finished_states_where_they_are(family: Family, parameters: Make) -> None:
@@ -267,7 +267,7 @@ def test_previews_change_and_cost_no_decode(family: Family, parameters: Make) ->
         family.step([state])
         preview = state.preview()
         assert preview is not None
-        assert preview.shape == (64, 64, 3)
+        assert preview.shape == (32, 32, 3)
         assert preview.dtype == np.uint8
         shown.append(preview.tobytes())
     assert len(set(shown)) == 5

@@ -145,14 +145,14 @@ def family(loaded: Family) -> Iterator[Family]:
 
 @pytest.fixture
 def parameters() -> Callable[..., Txt2ImgParameters]:
-    """Return a maker of job parameters, 64 x 64 and 4 steps unless told otherwise."""
+    """Return a maker of job parameters, 32 x 32 and 4 steps unless told otherwise."""
 
     def make(**changes: Any) -> Txt2ImgParameters:
         values: dict[str, Any] = {
             "model": "tiny-sd15",
             "prompt": "a red circle",
-            "width": 64,
-            "height": 64,
+            "width": 32,
+            "height": 32,
             "steps": 4,
             "guidance_scale": 5.0,
             "scheduler": "Euler",

@@ -54,7 +54,7 @@ def test_load_counts_and_opens_no_connection(
     counters = Counters()
     family = load(entry_of(folder), "cpu", counters=counters)
     assert counters.loads == 1
-    assert draw(family, parameters(steps=1)).shape == (64, 64, 3)
+    assert draw(family, parameters(steps=1)).shape == (32, 32, 3)
     family.close()
 
 

@@ -73,6 +73,8 @@ PLAIN: Mapping[str, tuple[str, dict[str, Any]]] = MappingProxyType(
         "TCD": ("TCDScheduler", {}),
     }
 )
+#: Kept after every pass of the loop, inside the steps of second-order schedulers too; the others in the middle and at the end.
+_EVERY_BOUNDARY = frozenset({"Euler a", "DPM++ 2M SDE", "DPM++ SDE", "UniPC", "Heun", "PLMS"})
 every_scheduler = pytest.mark.parametrize("scheduler", PLAIN)
 
 
@@ -201,6 +203,8 @@ def resumed_elsewhere(
         state = family.prepare(wanted, 0)
         while state.phase == "denoise":
             take_step(family, [state])
+            if scheduler not in _EVERY_BOUNDARY and state.step not in {2, 4}:
+                continue
             name = f"{len(cases)}.checkpoint"
             (folder / name).write_bytes(state.checkpoint().to_bytes())
             cases.append({"scheduler": scheduler, "file": name, "parameters": wanted.model_dump(mode="json")})
@@ -220,9 +224,9 @@ def _resumable(scheduler: str) -> Txt2ImgParameters:
     return Txt2ImgParameters(
         model="tiny-sd15",
         prompt="a red circle",
-        width=64,
-        height=64,
-        steps=5,
+        width=32,
+        height=32,
+        steps=4,
         guidance_scale=5.0,
         scheduler=scheduler,
         seed=7,
@@ -234,9 +238,9 @@ def _resumable(scheduler: str) -> Txt2ImgParameters:
 def test_run_resumed_in_a_new_process_equals_the_plain_call(
     plain: Plain, resumed_elsewhere: dict[str, list[Result]], scheduler: str
 ) -> None:
-    """A checkpoint of any step boundary, the last one too, leads another process to the same bits."""
+    """A checkpoint of a step boundary, the last one too, leads another process to the same bits."""
     wanted = plain(_resumable(scheduler))
-    assert len(resumed_elsewhere[scheduler]) >= 5
+    assert len(resumed_elsewhere[scheduler]) >= (4 if scheduler in _EVERY_BOUNDARY else 2)
     assert [result.same(wanted) for result in resumed_elsewhere[scheduler]].count(False) == 0
 
 

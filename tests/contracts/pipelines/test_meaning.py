@@ -15,7 +15,7 @@ from models_registry.entries import Kind, Layout, ModelEntry
 from pipelines.families.base import Family
 from pipelines.loading import load
 
-_FOLDER = Path(__file__).parents[2] / "reference_models" / "shapes-sd15"
+_FOLDER = Path(__file__).parents[3] / "reference_models" / "shapes-sd15"
 _PALETTE = {"red": (220, 30, 30), "green": (30, 160, 50), "blue": (30, 60, 220), "yellow": (250, 220, 30)}
 
 

@@ -59,7 +59,7 @@ def test_checkpoint_exists_between_steps_only(family: Family, parameters: Make) 
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 8}, {"prompt": "a blue circle"}, {"steps": 5}, {"scheduler": "Euler a"}, {"width": 128}]
+    "change", [{"seed": 8}, {"prompt": "a blue circle"}, {"steps": 5}, {"scheduler": "Euler a"}, {"width": 64}]
 )
 def test_checkpoint_of_another_request_is_refused(family: Family, parameters: Make, change: dict[str, Any]) -> None:
     """Resuming something else would draw a chimera."""
