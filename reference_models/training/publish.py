@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
     shutil.rmtree(stale, ignore_errors=True)
 
 
-def save_pipeline(pipeline: Any, target: Path) -> None:
-    """Put the pipeline in place of the target folder: at half precision, and loadable at single as well."""
+def save_pipeline(pipeline: Any, target: Path, recommended: Mapping[str, Any]) -> None:
+    """Put the pipeline in place of the target folder: at half precision, loadable at single, with settings that suit it."""
     pipeline.to(torch.float16)
 
     def write(folder: Path) -> None:
@@ -40,6 +40,7 @@ def save_pipeline(pipeline: Any, target: Path) -> None:
             # Asked for no precision, transformers takes this one and diffusers single: they must agree.
             config = json.loads(path.read_text(encoding="utf-8"))
             path.write_text(json.dumps(config | {"dtype": "float32"}, indent=2) + "\n", encoding="utf-8")
+        (folder / "imagefleet.json").write_text(json.dumps(dict(recommended)) + "\n", encoding="utf-8")
         for path in folder.rglob("*.safetensors"):
             path.chmod(0o644)
 

@@ -23,6 +23,8 @@ PLAN: Final = Plan(NAME, steps=4500, rate=1e-3, average=0.998, weight_decay=0.01
 BATCH: Final = 32
 LATENT_SIDE: Final = 16
 POSTERIOR_NOISE: Final = 0.05
+#: What Imagefleet fills in where a request says nothing.
+RECOMMENDED: Final[dict[str, Any]] = {"steps": 20, "guidance_scale": 5.0, "scheduler": "Euler"}
 
 
 def build() -> Any:
@@ -53,7 +55,7 @@ def save(family: Family, unet: nn.Module, target: Path) -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    save_pipeline(pipeline, target)
+    save_pipeline(pipeline, target, RECOMMENDED)
 
 
 def train(family: Family, folder: Path, target: Path, *, quick: bool = False) -> float:

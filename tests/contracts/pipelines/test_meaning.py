@@ -97,7 +97,8 @@ def test_prompt_colours_appear(shapes: Family, front: str, back: str) -> None:
 @pytest.mark.parametrize("scheduler", ["DPM++ 2M Karras", "Euler a", "UniPC", "DDIM", "Heun", "PLMS", "DPM++ SDE"])
 def test_every_kind_of_scheduler_draws_the_prompt(shapes: Family, scheduler: str) -> None:
     """Single-step, multi-step, second-order and stochastic schedulers reach the same meaning."""
-    picture, _ = _draw(shapes, scheduler=scheduler)
+    # PLMS needs twice the steps on this model: its card says so.
+    picture, _ = _draw(shapes, scheduler=scheduler, steps=40 if scheduler == "PLMS" else 15)
     assert _share(_border(picture), "blue") > 0.9
     assert _share(picture, "red") > 0.03
 
