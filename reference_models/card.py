@@ -19,8 +19,8 @@ _ABOUT: Final[dict[str, str]] = {
 _LIMITS: Final[dict[str, str]] = {
     "shapes-sd15": """## Limits
 
-Of the schedulers, PNDM alone wants 30 steps or more. Good sizes lie between 96 and 192 pixels a side; at 64 and 256 the
-shapes fall apart.
+Of the schedulers, PNDM alone wants 30 steps or more (16 prompts: 94 % at 20 steps, 100 % at 30). It was trained at 128 x 128
+and knows little beyond: of 16 prompts 94 % are right at 160 pixels a side, 56 % at 96, 38 % at 192, 13 % at 64 and 256.
 """,
 }
 
