@@ -15,8 +15,11 @@ def open_client(settings: Settings) -> Client:
 
 def fleet_url(settings: Settings) -> str:
     """Return where the fleet's API is."""
-    if settings.url:
-        return settings.url
+    return settings.url or local_url(settings)
+
+
+def local_url(settings: Settings) -> str:
+    """Return where this machine itself reaches the API that it runs."""
     host = _EVERYWHERE.get(settings.host, settings.host)
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 

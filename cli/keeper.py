@@ -12,6 +12,9 @@ from infra.settings import Settings
 from infra.storage import open_storage
 from keeper.keeper import Keeper
 
+#: Longer silence of Redis must not hold up the sweeping of leases.
+REDIS_SECONDS = 1.0
+
 
 def keeper() -> None:
     """Run the caretaker: dead workers' jobs, lost wake-ups, deadlines, retention."""
@@ -22,7 +25,7 @@ def keeper() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with connect(services.redis_url, name="keeper") as client:
+    with connect(services.redis_url, name="keeper", reply_seconds=REDIS_SECONDS) as client:
         Keeper(
             database_url=services.database_url,
             application=make_celery(services.redis_url),

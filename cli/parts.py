@@ -9,17 +9,23 @@ from infra.processes import ChildSpec
 from infra.settings import Settings
 from workers.devices import find_gpus
 
-#: What a worker needs beyond its drain time to hand back, sign off and stop its engine, seconds.
-WORKER_MARGIN = 15.0
+#: What a worker may need beyond its drain time, with a slow database, to record, sign off and stop its engine, seconds.
+WORKER_MARGIN = 30.0
 
 
 def choose_devices(settings: Settings, workers: int | None) -> list[str]:
     """Return the devices of this machine to start workers on, as `worker --device` takes them."""
+    if settings.device == "cpu":
+        return _cpus(settings, workers)
     if settings.device != "auto":
-        return [settings.device]
+        return [settings.device][:workers]
     gpus = [f"{gpu.kind}:{gpu.index}" for gpu in find_gpus()]
     if gpus:
         return gpus[:workers]
+    return _cpus(settings, workers)
+
+
+def _cpus(settings: Settings, workers: int | None) -> list[str]:
     return [f"cpu:{number}" for number in range(settings.cpu_workers if workers is None else workers)]
 
 

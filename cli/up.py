@@ -14,6 +14,7 @@ from rich.console import Console
 from broker_api.keys import ensure_first_key
 from cli.failure import CommandFailed
 from cli.first_picture import draw_first_picture, wait_until_ready
+from cli.fleet import fleet_url, local_url
 from cli.folders import model_folders
 from cli.live_state import show_until
 from cli.parts import Parts, choose_devices
@@ -45,11 +46,11 @@ def up(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        _check_port(settings)
         devices = choose_devices(settings, workers)
         with console.status("Starting Postgres and Redis …"):
             services = start_services(settings.home, database_url=settings.database_url, redis_url=settings.redis_url)
         with services:
+            _check_port(settings)
             _prepare(settings, services.urls, console)
             _serve(settings, services, devices, draw, console, stop)
             console.print("Stopping …")
@@ -87,14 +88,14 @@ def _serve(
     settings = settings.model_copy(update={"flower_url": flower_url(port), "flower_password": password})
     parts = Parts(settings, services.urls, os.environ, devices)
     key_file = settings.home / "api-key"
-    url = settings.url or f"http://{settings.host}:{settings.port}"
+    url = fleet_url(settings)
     with Supervisor() as supervisor:
         supervisor.start(parts.keeper())
         supervisor.start(flower_child(services.urls.redis_url, port, password, log=parts.log("flower")))
         supervisor.start(parts.api())
         for device in devices:
             supervisor.start(parts.worker(device))
-        with Client(f"http://{LOOPBACK}:{settings.port}", key_file.read_text(encoding="ascii").strip()) as client:
+        with Client(local_url(settings), key_file.read_text(encoding="ascii").strip()) as client:
             with console.status("Starting the API and the workers …"):
                 ready = wait_until_ready(client, len(devices), stop)
             if ready and draw is not None:

@@ -14,7 +14,7 @@ KEY_PREFIX = "imagefleet:"
 TRANSPORT: dict[str, Any] = {
     "global_keyprefix": KEY_PREFIX,
     # Without it a publish on a dead connection waits for ever.
-    "socket_timeout": 15,
+    "socket_timeout": 5,
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
     "socket_keepalive_options": keepalive_options(),

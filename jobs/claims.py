@@ -1,7 +1,8 @@
 """Which job runs next: where scheduling lives, in one statement.
 
 Order inside a bounded window: priority; then what waited longer than its patience, oldest promise first; then what is warm here (same
-weights, then same LoRA set); then fair order. Only the row that is taken is locked. Further jobs with the same batch key follow.
+weights, then same LoRA set); then fair order, counted from how far the job's own queue has been served, because each queue has a clock of
+its own. Only the row that is taken is locked. Further jobs with the same batch key follow.
 """
 
 from collections.abc import Sequence
@@ -64,32 +65,35 @@ class Claim:
 _CLAIM: Final = """
 with seen as materialized (
     select head.* from unnest(%(queues)s::text[]) served (queue) cross join lateral (
-        select id, queue, priority, fair_order, model_key, lora_key, batch_key,
-               created_at < now() - make_interval(secs => %(patience)s) as overdue
+        select id, epoch, queue, priority, fair_order, model_key, lora_key, batch_key,
+               created_at < now() - make_interval(secs => %(patience)s) as overdue,
+               fair_order - coalesce((select vtime from fair_clock clock
+                   where clock.queue = jobs.queue and clock.priority = jobs.priority), 0) as turn
         from jobs
         where jobs.queue = served.queue and state = 'queued' and available_at <= now() and needs_memory <= %(memory)s
           and (deadline_at is null or deadline_at > now())
           and (%(worker)s <> all (lost_on) or available_at <= now() - make_interval(secs => %(avoid)s))
         order by priority, fair_order, id limit %(window)s) head
-    order by priority, fair_order, id limit %(window)s
+    order by priority, overdue desc, turn, id limit %(window)s
 ), ranked as materialized (
     select *, row_number() over (order by priority, overdue desc,
         case when overdue then 0 when model_key = %(warm_model)s then case when lora_key = %(warm_loras)s then 0 else 1 end else 2 end,
-        fair_order, id) as rank
+        turn, id) as rank
     from seen order by rank
 ), lead as materialized (
-    select ranked.id, ranked.queue, ranked.batch_key, ranked.fair_order from ranked cross join lateral (
-        select from jobs where jobs.id = ranked.id and jobs.state = 'queued' for update skip locked) taken
+    select ranked.id, ranked.queue, ranked.priority, ranked.batch_key, ranked.fair_order from ranked cross join lateral (
+        select from jobs where jobs.id = ranked.id and jobs.epoch = ranked.epoch and jobs.state = 'queued' for update skip locked) taken
     limit 1
 ), mates as materialized (
     select mate.id from lead cross join lateral (
         select jobs.id from jobs
         where jobs.queue = lead.queue and jobs.batch_key = lead.batch_key and jobs.state = 'queued' and jobs.available_at <= now()
           and jobs.needs_memory <= %(memory)s and jobs.id <> lead.id and %(batch)s > 1
+          and (jobs.deadline_at is null or jobs.deadline_at > now()) and %(worker)s <> all (jobs.lost_on)
         order by jobs.priority, jobs.fair_order, jobs.id limit %(batch)s - 1 for update skip locked) mate
 ), served as (
-    insert into fair_clock as clock (queue, vtime) select queue, fair_order from lead
-    on conflict (queue) do update set vtime = greatest(clock.vtime, excluded.vtime)
+    insert into fair_clock as clock (queue, priority, vtime) select queue, priority, fair_order from lead
+    on conflict (queue, priority) do update set vtime = greatest(clock.vtime, excluded.vtime)
 ), taken as (
     update jobs set state = 'running', epoch = epoch + 1, state_seq = 1, worker = %(worker)s, worker_run = %(run)s, step = 0,
         started_at = clock_timestamp(), lease_until = clock_timestamp() + make_interval(secs => %(lease)s)

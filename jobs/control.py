@@ -21,16 +21,21 @@ class JobActive(RequestRefused):
     status = 409
 
 
-# A queued job ends at once, under an epoch of its own; a running one ends when its worker has really stopped.
+# A queued job ends at once, under an epoch of its own, and its owner is not charged for it; a running one ends when its
+# worker has really stopped.
 _CANCEL: Final = f"""
 with cancelled as (
     update jobs set state = 'cancelled', epoch = epoch + 1, state_seq = 1, finished_at = clock_timestamp(),
         cancel_requested_at = clock_timestamp()
-    where id = %(job)s and (%(owner)s::text is null or owner = %(owner)s) and state = 'queued' returning {PRESENT_COLUMNS}, true as changed
+    where id = %(job)s and (%(owner)s::text is null or owner = %(owner)s) and state = 'queued'
+    returning {PRESENT_COLUMNS}, true as changed, jobs.owner, jobs.priority, jobs.cost
+), given_back as (
+    update fair_owners mine set vtime = mine.vtime - cancelled.cost from cancelled
+    where mine.owner = cancelled.owner and mine.queue = cancelled.queue and mine.priority = cancelled.priority
 ), asked as (
     update jobs set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
     where id = %(job)s and (%(owner)s::text is null or owner = %(owner)s) and state = 'running'
-    returning {PRESENT_COLUMNS}, false as changed, pg_notify('{CANCEL_CHANNEL}', id::text)
+    returning {PRESENT_COLUMNS}, false as changed, jobs.owner, jobs.priority, jobs.cost, pg_notify('{CANCEL_CHANNEL}', id::text)
 )
 select cancelled.*, null as notified from cancelled union all select asked.* from asked
 """

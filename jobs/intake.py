@@ -49,11 +49,11 @@ _SUBMIT: Final = """
 with known as materialized (
     select id, request_hash from jobs where owner = %(owner)s and idempotency_key = %(idempotency_key)s
 ), clock as materialized (
-    select coalesce((select vtime from fair_clock where queue = %(queue)s), 0) as vtime
+    select coalesce((select vtime from fair_clock where queue = %(queue)s and priority = %(priority)s), 0) as vtime
 ), promised as (
-    insert into fair_owners as mine (owner, vtime)
-    select %(owner)s, clock.vtime + %(cost)s from clock where not exists (select from known)
-    on conflict (owner) do update set vtime = greatest(mine.vtime, (select vtime from clock)) + %(cost)s
+    insert into fair_owners as mine (owner, queue, priority, vtime)
+    select %(owner)s, %(queue)s, %(priority)s, clock.vtime + %(cost)s from clock where not exists (select from known)
+    on conflict (owner, queue, priority) do update set vtime = greatest(mine.vtime, (select vtime from clock)) + %(cost)s
     returning vtime
 ), stored as (
     insert into jobs (id, owner, task, hardware, needs_hardware, needs_memory, model_key, batch_key, priority, fair_order, cost, steps,

@@ -61,6 +61,8 @@ where {_MINE} and (not %(retryable)s or attempts + 1 >= {MAX_ATTEMPTS}) returnin
 _RETRY: Final = f"""
 update jobs set state = case when cancel_requested_at is null then 'queued' else 'cancelled' end, epoch = epoch + 1, state_seq = 1,
     lease_until = null, attempts = attempts + 1, requeue_reason = %(reason)s,
+    -- Others may try first: what is broken may be this worker's host.
+    lost_on = case when worker = any (lost_on) then lost_on else lost_on || worker end,
     finished_at = case when cancel_requested_at is null then null else clock_timestamp() end,
     available_at = clock_timestamp() + make_interval(secs => {RETRY_SECONDS} * (attempts + 1))
 where {_MINE} returning {PRESENT_COLUMNS}

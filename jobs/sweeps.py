@@ -18,10 +18,17 @@ BATCH: Final = 1000
 _EXPIRED: Final = lose_statement("jobs.lease_until < clock_timestamp()")
 
 _OVERDUE: Final = f"""
+with late as (
 update jobs set state = 'failed', epoch = epoch + 1, state_seq = 1, finished_at = clock_timestamp(), error_code = 'deadline_passed',
     error_message = 'The deadline passed while the job waited.', error_retryable = false
 where id in (select id from jobs where state = 'queued' and deadline_at <= now() order by deadline_at limit {BATCH} for update skip locked)
-returning {PRESENT_COLUMNS}
+returning {PRESENT_COLUMNS}, jobs.owner, jobs.priority, jobs.cost
+), given_back as (
+    update fair_owners mine set vtime = mine.vtime - charged.cost
+    from (select owner, queue, priority, sum(cost)::bigint as cost from late group by owner, queue, priority) charged
+    where mine.owner = charged.owner and mine.queue = charged.queue and mine.priority = charged.priority
+)
+select * from late
 """
 
 _WAITING: Final = """
@@ -48,7 +55,8 @@ update jobs set idempotency_key = null where id in (select id from jobs where id
 _FORGET_WORKERS: Final = "delete from workers where seen_at < now() - interval '7 days'"
 
 _GARBAGE: Final = f"select key from garbage order by since limit {BATCH}"
-_SWEPT: Final = "delete from garbage where key = any (%(keys)s)"
+_SWEPT: Final = "delete from garbage where key = %(key)s"
+_POSTPONED: Final = "update garbage set since = now() where key = %(key)s"
 
 _ROUTES: Final = """
 select task, hardware, needs_hardware, needs_memory, count(*) as waiting from jobs where state = 'queued' and needs_hardware is null
@@ -56,7 +64,12 @@ group by task, hardware, needs_hardware, needs_memory
 """
 
 _REROUTE: Final = f"""
-update jobs set hardware = %(to)s where id in (
+update jobs set hardware = %(to)s,
+    -- Stamps count from their queue's clock.
+    fair_order = fair_order
+        - coalesce((select vtime from fair_clock clock where clock.queue = %(queue)s and clock.priority = jobs.priority), 0)
+        + coalesce((select vtime from fair_clock clock where clock.queue = %(better)s and clock.priority = jobs.priority), 0)
+where id in (
     select id from jobs where queue = %(queue)s and state = 'queued' and needs_hardware is null and needs_memory = %(memory)s
     order by priority, fair_order, id limit {BATCH} for update skip locked)
 """
@@ -102,9 +115,14 @@ def garbage_keys(connection: "psycopg.Connection[Any]") -> list[str]:
         return [row[0] for row in cursor.execute(_GARBAGE).fetchall()]
 
 
-def garbage_removed(connection: "psycopg.Connection[Any]", keys: Sequence[str]) -> None:
-    """Record that these objects are gone."""
-    connection.execute(_SWEPT, {"keys": list(keys)})
+def garbage_removed(connection: "psycopg.Connection[Any]", key: str) -> None:
+    """Record that an object is gone."""
+    connection.execute(_SWEPT, {"key": key})
+
+
+def garbage_postponed(connection: "psycopg.Connection[Any]", key: str) -> None:
+    """Put an object that could not be removed behind all others."""
+    connection.execute(_POSTPONED, {"key": key})
 
 
 def reroute(connection: "psycopg.Connection[Any]", fleet: Fleet) -> list[str]:
@@ -122,6 +140,12 @@ def reroute(connection: "psycopg.Connection[Any]", fleet: Fleet) -> list[str]:
             if better == group["hardware"]:
                 continue
             queue = f"{group['task']}.{group['hardware']}"
-            cursor.execute(_REROUTE, {"to": better, "queue": queue, "memory": group["needs_memory"]})
             gained.add(f"{group['task']}.{better}")
+            values = {
+                "to": better,
+                "queue": queue,
+                "better": f"{group['task']}.{better}",
+                "memory": group["needs_memory"],
+            }
+            cursor.execute(_REROUTE, values)
     return sorted(gained)

@@ -126,19 +126,23 @@ garbage = Table(
     Column("since", DateTime(timezone=True), nullable=False, server_default=_NOW),
 )
 
-#: Start-time fair queuing: how much each owner has been promised ...
+#: Start-time fair queuing: how much each owner has been promised in a queue at a priority ...
 fair_owners = Table(
     "fair_owners",
     metadata,
     Column("owner", Text, primary_key=True),
+    Column("queue", Text, primary_key=True),
+    Column("priority", SmallInteger, primary_key=True),
     Column("vtime", BigInteger, nullable=False),
 )
 
-#: ... and how far each queue has been served, so that an idle owner cannot save up turns.
+#: ... and how far that has been served, so that an idle owner cannot save up turns. Each priority has a clock of its own: an urgent
+#: job that was stamped far ahead must not carry everybody's clock along.
 fair_clock = Table(
     "fair_clock",
     metadata,
     Column("queue", Text, primary_key=True),
+    Column("priority", SmallInteger, primary_key=True),
     Column("vtime", BigInteger, nullable=False),
 )
 

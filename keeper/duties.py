@@ -1,11 +1,13 @@
 """What the leader does each round, one function a duty; each is harmless when repeated or cut short."""
 
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 import celery
 import psycopg
 import redis
+from kombu.exceptions import KombuError
 
 from infra.logging import get_logger
 from infra.storage import Storage, StorageUnavailable
@@ -24,6 +26,9 @@ JOBS_REROUTED: Final = "jobs_rerouted"
 JOBS_RETIRED: Final = "jobs_retired"
 REDIS_AWAY: Final = "redis_away"
 STORAGE_AWAY: Final = "storage_away"
+
+#: Deleting objects may hold up the next round for so long: leases are swept in between.
+TIDY_SECONDS: Final = 2.0
 
 
 def take_back(connection: "psycopg.Connection[Any]") -> list[Change]:
@@ -60,13 +65,14 @@ def wake_workers(
     """Send a wake-up to every queue where a job could start and a worker listens; return those queues."""
     served = sorted({queue for worker in fleet.online() for queue in worker.queues})
     woken = []
-    for queue in sweeps.waiting_queues(connection, served):
-        try:
-            if wake(application, client, queue, fleet.serving(queue)):
+    try:
+        for queue in sweeps.waiting_queues(connection, served):
+            # As many as may wait there: the first to be woken may not be the one whose memory holds the job.
+            workers = fleet.serving(queue)
+            if sum(wake(application, client, queue, workers) for _ in range(workers)):
                 woken.append(queue)
-        except (redis.RedisError, OSError, application.connection_errors) as problem:
-            log.warning(REDIS_AWAY, problem=str(problem))
-            break
+    except (redis.RedisError, KombuError, OSError) as problem:
+        log.warning(REDIS_AWAY, problem=str(problem))
     return woken
 
 
@@ -76,12 +82,15 @@ def tidy(connection: "psycopg.Connection[Any]", storage: Storage, retention_days
     if retired:
         log.info(JOBS_RETIRED, jobs=retired)
     sweeps.forget(connection)
-    removed = []
+    end = time.monotonic() + TIDY_SECONDS
     for key in sweeps.garbage_keys(connection):
         try:
             storage.delete(key)
         except StorageUnavailable as problem:
-            log.warning(STORAGE_AWAY, problem=str(problem))
-            break
-        removed.append(key)
-    sweeps.garbage_removed(connection, removed)
+            # This one waits at the end of the line, so that it does not keep the others from being tried.
+            log.warning(STORAGE_AWAY, key=key, problem=str(problem))
+            sweeps.garbage_postponed(connection, key)
+        else:
+            sweeps.garbage_removed(connection, key)
+        if time.monotonic() > end:
+            return

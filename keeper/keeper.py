@@ -20,6 +20,7 @@ log = get_logger(__name__)
 KEEPER_LEADS: Final = "keeper_leads"
 KEEPER_WAITS: Final = "keeper_waits"
 DATABASE_AWAY: Final = "database_away"
+DUTY_FAILED: Final = "duty_failed"
 
 #: A round in so many also tidies: deletes what is old, and objects nobody refers to.
 TIDY_EVERY: Final = 15
@@ -62,12 +63,18 @@ class Keeper:
 
     def _lead(self, connection: Connection, stop: threading.Event) -> None:
         writer = EventWriter(self.redis)
-        number = 0
+        number = 1
         while not stop.is_set():
-            announce(writer, take_back(connection))
-            fleet = reroute(connection)
-            wake_workers(connection, self.application, self.redis, fleet)
-            if number % TIDY_EVERY == 0:
-                tidy(connection, self.storage, self.retention_days)
+            try:
+                announce(writer, take_back(connection))
+                fleet = reroute(connection)
+                wake_workers(connection, self.application, self.redis, fleet)
+                if number % TIDY_EVERY == 0:
+                    tidy(connection, self.storage, self.retention_days)
+            except psycopg.Error:
+                raise
+            except Exception:
+                # One duty that fails in a way nobody foresaw must not keep the others from being done for ever.
+                log.exception(DUTY_FAILED)
             number += 1
             stop.wait(self.pause_seconds)

@@ -56,14 +56,17 @@ def _create_tables() -> None:
     op.create_table(
         "fair_clock",
         sa.Column("queue", sa.Text(), nullable=False),
+        sa.Column("priority", sa.SmallInteger(), nullable=False),
         sa.Column("vtime", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("queue", name=op.f("pk_fair_clock")),
+        sa.PrimaryKeyConstraint("queue", "priority", name=op.f("pk_fair_clock")),
     )
     op.create_table(
         "fair_owners",
         sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("queue", sa.Text(), nullable=False),
+        sa.Column("priority", sa.SmallInteger(), nullable=False),
         sa.Column("vtime", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("owner", name=op.f("pk_fair_owners")),
+        sa.PrimaryKeyConstraint("owner", "queue", "priority", name=op.f("pk_fair_owners")),
     )
     op.create_table(
         "garbage",

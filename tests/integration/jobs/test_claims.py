@@ -1,12 +1,16 @@
 """The order in which jobs are taken, and that each is taken once."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from uuid import UUID, uuid4
 
-from infra.database import Connection, connect
+import psycopg
+
+from infra.database import CONNECT, Connection, connect
 from jobs.claims import Claimer, claim
+from jobs.control import cancel
 from jobs.errors import EngineDied
 from jobs.store import fail, hand_back
 from jobs.sweeps import expire_leases
@@ -47,6 +51,48 @@ def test_claim_gives_an_idle_owner_no_saved_up_turns(
         store_job(owner="bob")
     owners = [claim(connection, claimer).jobs[0].owner for _ in range(6)]
     assert owners.count("ann") >= 2
+
+
+def test_claim_shares_again_after_an_urgent_job(connection: Connection, claimer: Claimer, store_job: StoreJob) -> None:
+    """One urgent job of an owner with a long backlog does not push everybody else behind that backlog."""
+    for _ in range(20):
+        store_job(owner="ann")
+    store_job(owner="ann", priority=0)
+    assert claim(connection, claimer).jobs[0].parameters.priority == 0
+    for _ in range(2):
+        store_job(owner="bob")
+    assert [claim(connection, claimer).jobs[0].owner for _ in range(4)].count("bob") == 2
+
+
+def test_claim_compares_queues_by_their_own_clocks(
+    connection: Connection, claimer: Claimer, store_job: StoreJob
+) -> None:
+    """A job in a queue that was served for long goes before the younger ones of a queue that has just begun."""
+    both = replace(claimer, queues=["txt2img.cpu", "txt2img.new"])
+    for _ in range(10):
+        store_job(owner="ann")
+        claim(connection, both)
+    waiting = store_job(owner="ann")
+    for _ in range(40):
+        store_job(owner="bob", route="new")
+    assert waiting in [claim(connection, both).jobs[0].id for _ in range(3)]
+
+
+def test_claim_does_not_charge_for_cancelled_jobs(
+    database_url: str, connection: Connection, claimer: Claimer, store_job: StoreJob
+) -> None:
+    """Who cancelled a long backlog is not served behind it."""
+
+    async def cancel_all(jobs: list[UUID]) -> None:
+        async with await psycopg.AsyncConnection.connect(database_url, **CONNECT) as own:
+            for job in jobs:
+                await cancel(own, "ann", job)
+
+    asyncio.run(cancel_all([store_job(owner="ann") for _ in range(20)]))
+    for _ in range(10):
+        store_job(owner="bob")
+    wanted = store_job(owner="ann")
+    assert wanted in [claim(connection, claimer).jobs[0].id for _ in range(2)]
 
 
 def test_claim_prefers_what_is_warm_inside_one_priority(

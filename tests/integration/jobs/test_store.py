@@ -82,7 +82,7 @@ def test_fail_retries_the_jobs_own_error_and_then_gives_up(
     job = store_job()
     types = []
     for _ in range(3):
-        connection.execute("update jobs set available_at = now() where id = %s", (job,))
+        connection.execute("update jobs set available_at = now() - interval '1 min' where id = %s", (job,))
         taken = claim(connection, claimer).jobs[0]
         change = fail(connection, job, taken.epoch, 6, PictureInvalid("not a number"))
         assert change is not None

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from uuid import UUID, uuid4
 
 import psycopg
@@ -14,7 +15,7 @@ import redis
 
 from infra.celery_app import KEY_PREFIX, make_celery
 from infra.database import CONNECT, Connection, connect
-from infra.storage import Storage, open_storage
+from infra.storage import Storage, StorageUnavailable, open_storage
 from jobs.claims import Claimer, claim
 from jobs.contract import Txt2ImgParameters
 from jobs.events import kept
@@ -232,3 +233,47 @@ def test_keeper_outlives_a_lost_database_session(keeper: Keeper, connection: Con
         )
         claim(connection, _claimer())
         eventually(lambda: _state(connection, job)["losses"] == 1)
+
+
+def test_keeper_goes_on_sweeping_while_redis_is_away(keeper: Keeper, connection: Connection, database_url: str) -> None:
+    """Without Redis nobody is told and nobody woken, but what dead workers held is taken back all the same."""
+    register(connection, _worker("cpu0@living"))
+    waiting = _submit(database_url)
+    away = "redis://127.0.0.1:1/0"
+    unplugged = replace(keeper, application=make_celery(away), redis=redis.Redis.from_url(away))
+    with running(unplugged):
+        for losses in (1, 2):
+            claim(connection, _claimer())
+            eventually(partial(_was_lost, connection, waiting, losses))
+            connection.execute("update jobs set available_at = now() - interval '1 min'")
+
+
+def _was_lost(connection: Connection, job: UUID, times: int) -> bool:
+    return _state(connection, job)["losses"] == times
+
+
+class SlowStorage(Storage):
+    """A storage whose every delete takes its time, and one of which fails."""
+
+    def __init__(self, inner: Storage) -> None:
+        self._inner = inner
+
+    def delete(self, key: str) -> None:
+        """Delete late."""
+        time.sleep(0.02)
+        if key == "jobs/stuck":
+            raise StorageUnavailable("it will not go")
+        self._inner.delete(key)
+
+
+def test_keeper_removes_garbage_in_small_portions(
+    keeper: Keeper, connection: Connection, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slow storage neither holds up the sweeping of leases nor lets one object that will not go keep all others."""
+    monkeypatch.setattr("keeper.duties.TIDY_SECONDS", 0.2)
+    monkeypatch.setattr("keeper.keeper.TIDY_EVERY", 1)
+    connection.execute("insert into garbage (key, since) values ('jobs/stuck', now() - interval '1 day')")
+    connection.execute("insert into garbage (key) select 'jobs/' || n from generate_series(1, 60) n")
+    with running(replace(keeper, storage=SlowStorage(storage))):
+        eventually(lambda: connection.execute("select count(*) as n from garbage").fetchone() == {"n": 1})
+    assert connection.execute("select key from garbage").fetchall() == [{"key": "jobs/stuck"}]
