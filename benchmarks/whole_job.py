@@ -24,7 +24,7 @@ def measure(fleet: FleetProcess) -> dict[str, Any]:
     """Measure on a running fleet with one real worker of one thread."""
     torch.set_num_threads(1)
     folder = Path(next(iter(reference_models.__path__))) / "shapes-sd15"
-    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     through_fleet, bare = [], []
     with fleet.client() as http:
