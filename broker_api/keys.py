@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, Field
 
+from broker_api.background import repeat
 from broker_api.key_format import NewKey, draw_key, hash_of, key_id_of
 from broker_api.problems import DATABASE_ERRORS
 from broker_api.refusals import KeyInvalid
@@ -224,6 +225,8 @@ class KeyRing:
 
     async def keep_last_used(self) -> None:
         """Write the times of use once a minute, for ever."""
-        while True:
-            await asyncio.sleep(LAST_USED_SECONDS)
-            await self.write_last_used()
+        await repeat(self._write_after_a_while, name="key_last_used")
+
+    async def _write_after_a_while(self) -> None:
+        await asyncio.sleep(LAST_USED_SECONDS)
+        await self.write_last_used()
