@@ -12,7 +12,7 @@ from starlette.responses import Response
 from broker_api.access_log import AccessMiddleware
 from broker_api.dispatch import routes_of
 from broker_api.docs import docs_page, landing_page
-from broker_api.limits import Limits, LimitsMiddleware
+from broker_api.limits import Limits, LimitsMiddleware, accepted_hosts
 from broker_api.openapi import openapi_document, problems_of
 from broker_api.pages import Pages
 from broker_api.problems import problem_of, problem_response
@@ -32,7 +32,7 @@ def create_application(settings: Settings, open_services: OpenServices) -> Starl
             application.state.metrics = services.metrics
             yield
 
-    hosts = frozenset(name.strip().lower() for name in settings.hosts.split(",") if name.strip())
+    hosts = accepted_hosts(settings.hosts, settings.host)
     application = Starlette(
         routes=routes_of(ENDPOINTS),
         middleware=[

@@ -10,9 +10,11 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, Field
 
+from broker_api.background import repeat
 from broker_api.key_format import NewKey, draw_key, hash_of, key_id_of
 from broker_api.problems import DATABASE_ERRORS
 from broker_api.refusals import KeyInvalid
+from infra.advisory_locks import FIRST_KEY
 from infra.clock import Clock
 from infra.database import AsyncConnection, AsyncPool, Connection
 from infra.files import make_private_folder, write_private
@@ -80,8 +82,6 @@ _LIST: Final = f"select {_COLUMNS} from api_keys order by created_at, id"
 _REVOKE: Final = "update api_keys set revoked_at = coalesce(revoked_at, now()) where id = %s returning id"
 _FIND: Final = "select hash, owner, scopes, revoked_at from api_keys where id = %s"
 _TOUCH: Final = "update api_keys set last_used_at = now() where id = any (%s)"
-#: Two processes starting on one home take turns to make the first key.
-_FIRST_KEY_LOCK: Final = 0x1F1EE7_0002
 
 
 def _new_row(key: NewKey, owner: str, name: str, scopes: Sequence[Scope]) -> tuple[str, str, str, str, list[str]]:
@@ -131,7 +131,7 @@ def ensure_first_key(connection: Connection, home: Path) -> Path:
     """
     path = make_private_folder(home) / KEY_FILE
     with connection.transaction():
-        connection.execute("select pg_advisory_xact_lock(%s)", (_FIRST_KEY_LOCK,))
+        connection.execute("select pg_advisory_xact_lock(%s)", (FIRST_KEY,))
         if not _is_valid_admin(connection, path):
             created = create_key(connection, owner=FIRST_OWNER, name="first key", scopes=("user", "admin"))
             # Inside the transaction: a key that could not be written down is not kept.
@@ -224,6 +224,8 @@ class KeyRing:
 
     async def keep_last_used(self) -> None:
         """Write the times of use once a minute, for ever."""
-        while True:
-            await asyncio.sleep(LAST_USED_SECONDS)
-            await self.write_last_used()
+        await repeat(self._write_after_a_while, name="key_last_used")
+
+    async def _write_after_a_while(self) -> None:
+        await asyncio.sleep(LAST_USED_SECONDS)
+        await self.write_last_used()

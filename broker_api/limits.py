@@ -19,6 +19,16 @@ LONGEST_TARGET: Final = 8 * 1024
 LONGEST_NUMBER: Final = 18
 #: What still comes of a refused body is thrown away for so long before the connection is closed.
 LINGER_SECONDS: Final = 1.0
+#: Always accepted: `imagefleet up` and everything else on the machine itself speaks to the API there.
+LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+
+def accepted_hosts(listed: str, address: str) -> frozenset[str]:
+    """Return the host names to answer under, from a list with commas and the address listened on; empty for any."""
+    names = frozenset(name.strip().lower() for name in listed.split(",") if name.strip())
+    if not names:
+        return names
+    return names | LOOPBACK_NAMES | {f"[{address}]" if ":" in address else address.lower()}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from prometheus_client import Counter
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
-from broker_api.background import end_tasks
+from broker_api.background import end_tasks, repeat
 from broker_api.problems import DATABASE_ERRORS
 from broker_api.topics import BEFORE_ALL, Reader, Topic, encode, follows
 from infra.database import AsyncPool
@@ -75,8 +75,8 @@ class Hub:
 
     def start(self) -> None:
         """Begin to listen."""
-        self._spawn(self._listen())
-        self._spawn(self._poll())
+        self._spawn(repeat(self._listen, name="event_subscription"))
+        self._spawn(repeat(self._poll, name="event_poll"))
 
     def stop_readers(self) -> None:
         """Let every reader end; they resume elsewhere by `Last-Event-ID`."""
@@ -134,24 +134,23 @@ class Hub:
                     await self._subscription.unsubscribe(channel(job))
 
     async def _listen(self) -> None:
-        while True:
-            reason = "closed"
-            try:
-                async with self._redis.pubsub() as subscription:
-                    await subscription.subscribe(_CONTROL)
-                    self._subscription = subscription
-                    log.debug(SUBSCRIPTION_MADE)
-                    for topic in list(self._topics.values()):
-                        await self._subscribe(topic)
-                    await self._hear(subscription)
-            except _REDIS_ERRORS as error:
-                reason = f"{type(error).__name__}: {error}"
+        """Hear until the subscription is lost, and rest before the next."""
+        try:
+            async with self._redis.pubsub() as subscription:
+                await subscription.subscribe(_CONTROL)
+                self._subscription = subscription
+                log.debug(SUBSCRIPTION_MADE)
+                for topic in list(self._topics.values()):
+                    await self._subscribe(topic)
+                await self._hear(subscription)
+        except _REDIS_ERRORS as error:
             if self._subscription is not None:
-                log.warning(SUBSCRIPTION_LOST, reason=reason)
+                log.warning(SUBSCRIPTION_LOST, reason=f"{type(error).__name__}: {error}")
+        finally:
             self._subscription = None
             for topic in self._topics.values():
                 topic.ready.set()
-            await asyncio.sleep(RECONNECT_SECONDS)
+        await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _hear(self, subscription: Any) -> None:
         asked = False
@@ -221,22 +220,22 @@ class Hub:
                 topic.add(encode(event))
 
     async def _poll(self) -> None:
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            topics = dict(self._topics)
-            if not topics:
-                continue
-            try:
-                async with self._pool.connection() as connection:
-                    changes = await present_changes(connection, None, list(topics))
-            except DATABASE_ERRORS:
-                continue
-            for job, topic in topics.items():
-                if job not in changes:
-                    topic.close()
-            news = [change for job, change in changes.items() if change.event.order > topics[job].last]
-            if news:
-                self._spawn(self._confirm(news))
+        """Rest, then compare what the database says of every watched job with what was heard."""
+        await asyncio.sleep(POLL_SECONDS)
+        topics = dict(self._topics)
+        if not topics:
+            return
+        try:
+            async with self._pool.connection() as connection:
+                changes = await present_changes(connection, None, list(topics))
+        except DATABASE_ERRORS:
+            return
+        for job, topic in topics.items():
+            if job not in changes:
+                topic.close()
+        news = [change for job, change in changes.items() if change.event.order > topics[job].last]
+        if news:
+            self._spawn(self._confirm(news))
 
     async def _confirm(self, changes: Sequence[Change]) -> None:
         await asyncio.sleep(GRACE_SECONDS)

@@ -12,6 +12,7 @@ from kombu.exceptions import KombuError
 from prometheus_client import Counter as Metric
 from redis.exceptions import RedisError
 
+from broker_api.background import repeat
 from infra.logging import get_logger
 from jobs.changes import Change
 from jobs.events import AsyncEventWriter
@@ -56,20 +57,25 @@ class Relay:
 
     async def run(self) -> None:
         """Announce for ever."""
-        while True:
-            changes = [await self._queue.get()]
-            while len(changes) < BATCH and not self._queue.empty():
-                changes.append(self._queue.get_nowait())
-            try:
-                await self._announce(changes)
-                if self._failing:
-                    log.info(RELAY_RESUMED)
-                self._failing = False
-            except _ERRORS as error:
-                await self._rest(len(changes), error)
-            finally:
-                for _ in changes:
-                    self._queue.task_done()
+        await repeat(self._announce_next, name="relay")
+
+    async def _announce_next(self) -> None:
+        changes = [await self._queue.get()]
+        while len(changes) < BATCH and not self._queue.empty():
+            changes.append(self._queue.get_nowait())
+        try:
+            await self._announce(changes)
+            if self._failing:
+                log.info(RELAY_RESUMED)
+            self._failing = False
+        except _ERRORS as error:
+            await self._rest(len(changes), error)
+        except Exception:
+            self._dropped.inc(len(changes))
+            raise
+        finally:
+            for _ in changes:
+                self._queue.task_done()
 
     async def drain(self, seconds: float) -> None:
         """Wait until everything taken so far has been announced, but not longer than this."""

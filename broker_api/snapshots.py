@@ -1,9 +1,11 @@
 """Hold in memory what admission must know of models and workers, renewed each second: a submit asks the database nothing."""
 
 import asyncio
+import itertools
 from dataclasses import dataclass
 from typing import Final
 
+from broker_api.background import repeat
 from broker_api.problems import DATABASE_ERRORS, RETRY_SECONDS
 from broker_api.refusals import Starting
 from infra.database import AsyncPool
@@ -37,6 +39,7 @@ class Snapshots:
         self._pool = pool
         self._now: Snapshot | None = None
         self._queues: tuple[QueueView, ...] = ()
+        self._turns = itertools.count()
 
     @property
     def now(self) -> Snapshot:
@@ -71,13 +74,14 @@ class Snapshots:
 
     async def keep_fresh(self) -> None:
         """Renew the snapshot about each second, for ever; while the database is away the last one stands."""
-        turn = 0
-        while True:
-            try:
-                await self.refresh()
-                if turn % COUNT_EVERY == 0:
-                    await self.count()
-            except DATABASE_ERRORS as error:
-                log.debug(REFRESH_FAILED, reason=str(error))
-            turn += 1
-            await asyncio.sleep(REFRESH_SECONDS)
+        await repeat(self._renew, name="snapshots")
+
+    async def _renew(self) -> None:
+        turn = next(self._turns)
+        try:
+            await self.refresh()
+            if turn % COUNT_EVERY == 0:
+                await self.count()
+        except DATABASE_ERRORS as error:
+            log.debug(REFRESH_FAILED, reason=str(error))
+        await asyncio.sleep(REFRESH_SECONDS)

@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     #: The key the command line sends; by default read from the home folder's `api-key`.
     api_key: str | None = None
 
-    #: Host names the API answers under, separated by commas; any when empty.
+    #: Host names the API answers under, separated by commas, besides the machine's own loopback names; any when empty.
     hosts: str = ""
     #: Flower's pages on the loopback address, and the password it was started with; `up` sets both.
     flower_url: str | None = None

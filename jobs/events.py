@@ -19,13 +19,18 @@ EventType = Literal["queued", "started", "progress", "preview", "image", "requeu
 FINAL_EVENTS: Final = frozenset({"succeeded", "failed", "cancelled"})
 KEPT_EVENTS: Final = 500
 KEPT_SECONDS: Final = 3600
+#: Of a job that is over: readers that were cut off come back sooner, and new ones get only its end.
+KEPT_AFTER_END_SECONDS: Final = 120
 # Bounded, so that what a client sends never becomes a huge number.
 _EVENT_ID: Final = re.compile(r"([0-9]{1,10})-([0-9]{1,10})")
 
 # KEYS: stream. ARGV: channel, id, event, how many are kept, for how long.
 _PUBLISH: Final = """
 local added = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], ARGV[2], 'event', ARGV[3])
-if type(added) == 'table' and added.err then return 0 end
+if type(added) == 'table' and added.err then
+    if string.find(added.err, 'equal or smaller than the target stream top item', 1, true) then return 0 end
+    return redis.error_reply(added.err)
+end
 redis.call('EXPIRE', KEYS[1], ARGV[5])
 redis.call('PUBLISH', ARGV[1], ARGV[3])
 return 1
@@ -72,7 +77,8 @@ def parse_event_id(text: str) -> tuple[int, int] | None:
 
 
 def _arguments(event: Event) -> tuple[list[str], list[str | int]]:
-    return [stream(event.job)], [channel(event.job), event.id, event.model_dump_json(), KEPT_EVENTS, KEPT_SECONDS]
+    seconds = KEPT_AFTER_END_SECONDS if event.type in FINAL_EVENTS else KEPT_SECONDS
+    return [stream(event.job)], [channel(event.job), event.id, event.model_dump_json(), KEPT_EVENTS, seconds]
 
 
 class EventWriter:
@@ -83,7 +89,7 @@ class EventWriter:
         self._script = client.register_script(_PUBLISH)
 
     def publish(self, events: Sequence[Event]) -> int:
-        """Publish in order in one round trip and return how many were accepted; raise `redis.RedisError` when Redis is away."""
+        """Publish in order in one round trip and return how many were accepted; raise `redis.RedisError` when Redis is away or full."""
         if not events:
             return 0
         with self._client.pipeline(transaction=False) as pipeline:
@@ -101,7 +107,7 @@ class AsyncEventWriter:
         self._script = client.register_script(_PUBLISH)
 
     async def publish(self, events: Sequence[Event]) -> int:
-        """Publish in order in one round trip and return how many were accepted; raise `redis.RedisError` when Redis is away."""
+        """Publish in order in one round trip and return how many were accepted; raise `redis.RedisError` when Redis is away or full."""
         if not events:
             return 0
         async with self._client.pipeline(transaction=False) as pipeline:

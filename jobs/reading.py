@@ -62,9 +62,14 @@ _WAITING: Final = f"""case when state = 'queued' then (select jsonb_build_object
 
 _MINE: Final = "(%(owner)s::text is null or jobs.owner = %(owner)s)"
 
-_READ: Final = f"""select jobs.*, now() as read_at, {_IMAGES}, {_AHEAD}, {_WAITING} from jobs where jobs.id = %(job)s and {_MINE}"""
+# What `view` reads, named one by one: a prepared `jobs.*` fails on every open connection once a migration adds a column.
+_VIEWED: Final = """jobs.id, jobs.state, jobs.task, jobs.request, jobs.queue, jobs.created_at, jobs.started_at, jobs.finished_at,
+    jobs.available_at, jobs.cancel_requested_at, jobs.step, jobs.steps, jobs.attempts, jobs.losses, jobs.worker, jobs.seconds,
+    jobs.error_code, jobs.error_message, jobs.error_retryable, now() as read_at"""
 
-_LIST: Final = f"""select jobs.*, now() as read_at, {_IMAGES}, null as ahead, {_WAITING} from jobs
+_READ: Final = f"""select {_VIEWED}, {_IMAGES}, {_AHEAD}, {_WAITING} from jobs where jobs.id = %(job)s and {_MINE}"""
+
+_LIST: Final = f"""select {_VIEWED}, {_IMAGES}, null as ahead, {_WAITING} from jobs
 where {_MINE} and (%(state)s::text is null or state = %(state)s) and (%(before)s::uuid is null or id < %(before)s)
 order by id desc limit %(limit)s"""
 

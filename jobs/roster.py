@@ -37,7 +37,12 @@ _SIGN_OFF: Final = (
     "update workers set state = 'offline', current = '{}', warm = '{}' where name = %(name)s and run = %(run)s"
 )
 
-_FLEET: Final = f"select workers.*, {ONLINE} as online from workers order by name"
+# Named one by one: a prepared `workers.*` fails on every open connection once a migration adds a column.
+_FLEET: Final = f"""
+select name, run, host, pid, device, device_name, hardware, serves, tags, tasks, queues, memory_bytes, engine, version, state, warm, loads,
+    current, started_at, seen_at, {ONLINE} as online
+from workers order by name
+"""
 
 
 def register(connection: "psycopg.Connection[Any]", facts: WorkerFacts) -> list[Change]:

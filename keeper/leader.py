@@ -11,8 +11,8 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import tuple_row
 
-#: "imagefleet keeper" as a number only we use.
-LOCK_KEY: Final = 0x1F1EE7_0002
+from infra.advisory_locks import KEEPER
+
 #: How long a leader may be silent before the server takes its lock, seconds.
 SILENCE_SECONDS: Final = 10
 
@@ -23,10 +23,10 @@ def leadership(connection: "psycopg.Connection[Any]") -> Iterator[bool]:
     # In milliseconds; ends the session, which `idle_in_transaction_session_timeout` alone would not: the leader holds no transaction.
     connection.execute(f"set idle_session_timeout = {SILENCE_SECONDS * 1000}")
     with connection.cursor(row_factory=tuple_row) as cursor:
-        row = cursor.execute("select pg_try_advisory_lock(%s)", (LOCK_KEY,)).fetchone()
+        row = cursor.execute("select pg_try_advisory_lock(%s)", (KEEPER,)).fetchone()
     held = row is not None and bool(row[0])
     try:
         yield held
     finally:
         if held and not connection.closed:
-            connection.execute("select pg_advisory_unlock(%s)", (LOCK_KEY,))
+            connection.execute("select pg_advisory_unlock(%s)", (KEEPER,))

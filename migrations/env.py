@@ -8,10 +8,9 @@ import time
 from alembic import context
 from sqlalchemy import Connection, create_engine, pool, text
 
+from infra.advisory_locks import MIGRATIONS
 from infra.database import metadata, sqlalchemy_url
 
-#: "imagefleet migrations", as a number only we use.
-LOCK_KEY = 0x1F1EE7_0001
 LOCK_POLL_SECONDS = 0.2
 #: A statement that cannot have its table lock so soon gives up: all traffic queues behind a waiting ALTER TABLE.
 LOCK_BUDGET = "4s"
@@ -20,7 +19,7 @@ STATEMENT_BUDGET = "60s"
 
 def _take_turns(connection: Connection) -> None:
     # Waiting inside pg_advisory_lock() would hold a snapshot, which CREATE INDEX CONCURRENTLY of the holder waits for.
-    while not connection.scalar(text("select pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}):
+    while not connection.scalar(text("select pg_try_advisory_lock(:key)"), {"key": MIGRATIONS}):
         connection.commit()
         time.sleep(LOCK_POLL_SECONDS)
     connection.execute(text(f"set lock_timeout = '{LOCK_BUDGET}'"))

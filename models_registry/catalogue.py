@@ -16,6 +16,7 @@ from psycopg import AsyncConnection, Connection
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb
 
+from infra.advisory_locks import MODEL_SCAN
 from models_registry.bounded_files import Reads
 from models_registry.detection import INDEX, detect
 from models_registry.entries import ModelEntry
@@ -32,8 +33,7 @@ _COLUMNS = (
 )
 _READ = f"SELECT {_COLUMNS} FROM models ORDER BY found_at, name"
 _FIND = f"SELECT {_COLUMNS} FROM models WHERE name = %s AND missing_since IS NULL"
-#: One scan at a time: two would each add what the other has just added.
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('imagefleet.models', 0))"
+_LOCK = f"SELECT pg_advisory_xact_lock({MODEL_SCAN})"
 _ADD = """
 INSERT INTO models (name, kind, layout, family, variant, path, fingerprint, components, weight_bytes, native_size,
     latent_factor, latent_channels, default_steps, default_guidance_scale, default_scheduler)

@@ -10,6 +10,8 @@ import pytest
 from broker_api.key_format import hash_of
 from broker_api.keys import KEY_FILE, create_key, ensure_first_key, list_keys, revoke_key
 from broker_api.routes import ENDPOINTS
+from infra.database import connect
+from keeper.leader import leadership
 
 ADMIN: tuple[Any, ...] = ("admin", "user")
 
@@ -77,6 +79,14 @@ def test_first_key_is_written_once_for_its_owner_alone(world: Any, tmp_path: Pat
     third = ensure_first_key(world.connection, home).read_text().strip()
     assert len({key, second, third}) == 3
     assert list_keys(world.connection)[-1].scopes == ["admin", "user"]
+
+
+def test_first_key_is_made_beside_a_running_keeper(world: Any, tmp_path: Path) -> None:
+    """A keeper holds its lock for as long as it leads; a machine added to its fleet still gets a key."""
+    with connect(world.database_url, application_name="keeper") as other, leadership(other) as leads:
+        assert leads
+        world.connection.execute("set lock_timeout = '2s'")
+        assert ensure_first_key(world.connection, tmp_path / "home").read_text()
 
 
 @pytest.mark.parametrize("endpoint", [each for each in ENDPOINTS if each.access == "admin"], ids=lambda each: each.name)

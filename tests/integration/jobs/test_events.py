@@ -8,7 +8,19 @@ import pytest
 import redis
 import redis.asyncio
 
-from jobs.events import KEPT_SECONDS, Event, EventType, EventWriter, channel, kept, parse_event_id, stream
+from jobs.events import (
+    FINAL_EVENTS,
+    KEPT_AFTER_END_SECONDS,
+    KEPT_SECONDS,
+    AsyncEventWriter,
+    Event,
+    EventType,
+    EventWriter,
+    channel,
+    kept,
+    parse_event_id,
+    stream,
+)
 
 
 def _event(job: UUID, epoch: int, seq: int, kind: EventType = "progress") -> Event:
@@ -52,6 +64,41 @@ def test_publish_refuses_a_writer_that_lost_the_job(redis_url: str) -> None:
         assert listener.get_message(timeout=0.2) is None
         assert writer.publish([_event(job, 3, 2)]) == 1
     assert _kept(redis_url, job) == ["3-1", "3-2"]
+
+
+@pytest.mark.parametrize("end", sorted(FINAL_EVENTS))
+def test_publish_keeps_what_is_over_only_for_readers_that_were_cut_off(redis_url: str, end: EventType) -> None:
+    """A job that runs is kept for its late readers; its end sets a short time, which a repeated end leaves alone."""
+    job = uuid4()
+    with redis.Redis.from_url(redis_url) as client:
+        writer = EventWriter(client)
+        writer.publish([_event(job, 1, 1, "started")])
+        assert KEPT_AFTER_END_SECONDS < client.ttl(stream(job)) <= KEPT_SECONDS
+        assert writer.publish([_event(job, 1, 2, end)]) == 1
+        assert writer.publish([_event(job, 1, 2, end), _event(job, 1, 1)]) == 0
+        assert 0 < client.ttl(stream(job)) <= KEPT_AFTER_END_SECONDS
+
+
+def test_publish_tells_a_full_redis_from_a_lost_job(redis_url: str) -> None:
+    """Without memory nothing is said to be refused: the writer hears of it, and may try again later."""
+    job = uuid4()
+
+    async def publish_async() -> int:
+        async with redis.asyncio.Redis.from_url(redis_url) as client:
+            return await AsyncEventWriter(client).publish([_event(job, 1, 1)])
+
+    with redis.Redis.from_url(redis_url) as client:
+        writer = EventWriter(client)
+        before = client.config_get("maxmemory")["maxmemory"]
+        client.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(redis.ResponseError, match="maxmemory"):
+                writer.publish([_event(job, 1, 1)])
+            with pytest.raises(redis.ResponseError, match="maxmemory"):
+                asyncio.run(publish_async())
+        finally:
+            client.config_set("maxmemory", before)
+        assert writer.publish([_event(job, 1, 1)]) == 1
 
 
 def test_publish_goes_on_after_everything_was_deleted(redis_url: str) -> None:

@@ -1,0 +1,15 @@
+"""The number of every advisory lock the product takes in Postgres.
+
+Numbers never change: two versions of a program must meet at the same lock while a fleet is updated.
+"""
+
+from typing import Final
+
+#: One process migrates at a time.
+MIGRATIONS: Final = 0x1F1EE7_0001
+#: The one keeper that acts holds it for as long as it leads.
+KEEPER: Final = 0x1F1EE7_0002
+#: Processes that start on one home take turns to make the first key.
+FIRST_KEY: Final = 0x1F1EE7_0003
+#: One scan for models at a time: two would each add what the other has just added.
+MODEL_SCAN: Final = 0x1F1EE7_0004
