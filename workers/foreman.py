@@ -230,7 +230,7 @@ class Foreman:
         with self._changed:
             for held in self._in_engine():
                 if held.job.id == job and held.ending is None:
-                    self._stop(held, Ending.CANCELLED, self._limits["step"])
+                    self._stop(held, Ending.CANCELLED)
 
     def leave(self, seconds: float) -> None:
         """Claim nothing more, hand back what is not begun, and after so many seconds what is not drawn."""
@@ -239,7 +239,7 @@ class Foreman:
             self._leave_by = by if self._leave_by is None else min(by, self._leave_by)
             for held in self._in_engine():
                 if not held.begun and held.ending is None:
-                    self._stop(held, Ending.DRAINED, LEAVE_SECONDS)
+                    self._stop(held, Ending.DRAINED)
             self._changed.notify_all()
 
     def release(self, held: Held) -> None:
@@ -253,14 +253,19 @@ class Foreman:
         with self._changed:
             return self._changed.wait_for(lambda: not self._held, seconds)
 
-    def _stop(self, held: Held, ending: Ending, grace: float) -> None:
+    def _stop(self, held: Held, ending: Ending) -> None:
         if held.life is None:
             self._end(held, ending)
             return
         held.ending = ending
-        held.stop_by = min(held.stop_by, time.monotonic() + grace)
         self._engine.send(held.life, Cancel(*held.key))
+        # The engine hears it between the steps of the job before: only what it is really in can be late.
+        if held.clock.stage != "waiting":
+            held.stop_by = min(held.stop_by, time.monotonic() + self._grace(ending))
         self._changed.notify_all()
+
+    def _grace(self, ending: Ending) -> float:
+        return LEAVE_SECONDS if ending is Ending.DRAINED else self._limits["step"]
 
     def _end(self, held: Held, ending: Ending) -> None:
         """Deal with a job of which nothing runs any more."""
@@ -305,11 +310,11 @@ class Foreman:
                     continue
                 if beat.job not in owned:
                     log.warning(LEASE_LOST, job=str(beat.job), epoch=beat.epoch)
-                    self._stop(held, Ending.LOST, self._limits["step"])
+                    self._stop(held, Ending.LOST)
                 else:
                     held.lease_until = sent_at + self._lease_seconds
                     if owned[beat.job] and held.ending is None:
-                        self._stop(held, Ending.CANCELLED, self._limits["step"])
+                        self._stop(held, Ending.CANCELLED)
 
     def watch(self, leaving: threading.Event) -> None:
         """Enforce limits and deadlines until `leaving` is set."""
@@ -343,7 +348,7 @@ class Foreman:
     def _look_at(self, held: Held, now: float, *, handing_back: bool) -> None:
         if now >= held.lease_until:
             log.warning(LEASE_LAPSED, job=str(held.job.id), epoch=held.job.epoch)
-            self._stop(held, Ending.LAPSED, self._limits["step"])
+            self._stop(held, Ending.LAPSED)
         elif held.clock.is_overdue(now):
             log.warning(ENGINE_KILLED, job=str(held.job.id), reason="phase_overdue", phase=held.clock.stage)
             held.ending = Ending.OVERDUE
@@ -352,7 +357,7 @@ class Foreman:
             else:
                 self._end(held, Ending.OVERDUE)
         elif handing_back:
-            self._stop(held, Ending.DRAINED, LEAVE_SECONDS)
+            self._stop(held, Ending.DRAINED)
 
     def standing(self) -> Standing:
         """Return how the worker does."""
@@ -391,3 +396,5 @@ class Foreman:
         drawing = self._in_engine()
         if drawing and drawing[0].life is not None and drawing[0].clock.stage == "waiting":
             drawing[0].clock.begin("load", now)
+            if drawing[0].ending is not None:
+                drawing[0].stop_by = now + self._grace(drawing[0].ending)

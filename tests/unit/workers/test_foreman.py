@@ -320,6 +320,32 @@ def test_foreman_cancels_only_when_nothing_runs(desk: Desk, end: str) -> None:
     assert desk.outcomes.outcomes == [("stopped", held.job.id)]
 
 
+@pytest.mark.parametrize("why", ["cancelled", "lost", "left"])
+def test_foreman_lets_the_job_before_end(desk: Desk, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job behind a slow decode is late only once the engine is in it: the one before is drawn to its end."""
+    monkeypatch.setattr("workers.foreman.LEAVE_SECONDS", 0.1)
+    first = desk.take()
+    desk.draw(first, STEPS)
+    desk.foreman.engine_said(1, PhaseBegan(*first.key, "decode"))
+    second = desk.take()
+    if why == "cancelled":
+        desk.foreman.cancel(second.job.id)
+    elif why == "lost":
+        desk.foreman.renewed(time_after(0), desk.foreman.beats(), {first.job.id: False})
+    else:
+        desk.foreman.leave(60)
+    assert desk.engine.commands[-1] == (1, Cancel(*second.key))
+    threading.Event().wait(0.3)
+    assert desk.engine.killed == []
+    desk.foreman.engine_said(1, Drawn(*first.key, 1.0))
+    assert desk.outcomes.outcomes == [("complete", first.job.id)]
+    while not desk.engine.killed:
+        threading.Event().wait(0.01)
+    desk.foreman.engine_died(1, -9)
+    ends = {"cancelled": "stopped", "lost": "discarded", "left": "handed back: drained"}
+    assert desk.outcomes.outcomes[1:] == [(ends[why], second.job.id)]
+
+
 def test_foreman_hears_a_cancel_with_the_heartbeat(desk: Desk) -> None:
     """An answer that carries a cancel stops the job once."""
     held = desk.take()
