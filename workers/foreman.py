@@ -149,17 +149,20 @@ class Foreman:
             self._held[held.key] = held
             if self._leave_by is not None:
                 self._end(held, Ending.DRAINED)
+            elif self._life is None:
+                self._end(held, Ending.ENGINELESS)
             else:
-                self._send_waiting()
+                held.life = self._life
+                self._engine.send(held.life, Draw((Item(*held.key, held.job.parameters, held.entry),)))
+                self._start_clock(time.monotonic())
             self._changed.notify_all()
 
     # -- the engine ----------------------------------------------------------------------------------------------------
 
     def engine_ready(self, life: int) -> None:
-        """Give a new engine what waits."""
+        """Let jobs be claimed for a new engine."""
         with self._changed:
             self._life = life
-            self._send_waiting()
             self._changed.notify_all()
 
     def engine_said(self, life: int, report: Report) -> None:
@@ -177,9 +180,10 @@ class Foreman:
                     self._advanced(held, report, time.monotonic())
 
     def engine_died(self, life: int, exit_code: int) -> None:
-        """Charge the job that was being drawn; what only waited is drawn by the next engine."""
+        """Charge the job that was being drawn; what only waited goes back, since others may draw it before the next engine has started."""
+        del life
         with self._changed:
-            was_ready, self._life = self._life == life, None
+            self._life = None
             self._loads_before += self._resident.loads
             self._resident = Resident((), 0, 0)
             for held in self._in_engine():
@@ -188,10 +192,7 @@ class Foreman:
                 elif held.begun:
                     self._leave_engine(held)
                     self._outcomes.fail(held, died(exit_code))
-                elif was_ready:
-                    held.life = None
                 else:
-                    # An engine that cannot even start must not sit on jobs that others could draw.
                     self._end(held, Ending.ENGINELESS)
             self._changed.notify_all()
 
@@ -254,9 +255,6 @@ class Foreman:
             return self._changed.wait_for(lambda: not self._held, seconds)
 
     def _stop(self, held: Held, ending: Ending) -> None:
-        if held.life is None:
-            self._end(held, ending)
-            return
         held.ending = ending
         self._engine.send(held.life, Cancel(*held.key))
         # The engine hears it between the steps of the job before: only what it is really in can be late.
@@ -334,7 +332,7 @@ class Foreman:
         handing_back = self._leave_by is not None and now >= self._leave_by
         alarm = math.inf if self._leave_by is None or handing_back else self._leave_by
         for held in self._in_engine():
-            if now >= held.stop_by and held.life is not None:
+            if now >= held.stop_by:
                 log.warning(ENGINE_KILLED, job=str(held.job.id), reason="not_stopped")
                 held.stop_by = math.inf
                 self._engine.kill(held.life)
@@ -352,10 +350,7 @@ class Foreman:
         elif held.clock.is_overdue(now):
             log.warning(ENGINE_KILLED, job=str(held.job.id), reason="phase_overdue", phase=held.clock.stage)
             held.ending = Ending.OVERDUE
-            if held.life is not None:
-                self._engine.kill(held.life)
-            else:
-                self._end(held, Ending.OVERDUE)
+            self._engine.kill(held.life)
         elif handing_back:
             self._stop(held, Ending.DRAINED)
 
@@ -382,19 +377,10 @@ class Foreman:
         first = drawing[0]
         return len(drawing) == 1 and first.is_nearly_drawn and first.key != self._nothing_ahead_of
 
-    def _send_waiting(self) -> None:
-        if self._life is None:
-            return
-        for held in self._in_engine():
-            if held.life is None:
-                held.life = self._life
-                self._engine.send(self._life, Draw((Item(*held.key, held.job.parameters, held.entry),)))
-        self._start_clock(time.monotonic())
-
     def _start_clock(self, now: float) -> None:
         """Let the first job's limits count: nothing is before it any more."""
         drawing = self._in_engine()
-        if drawing and drawing[0].life is not None and drawing[0].clock.stage == "waiting":
+        if drawing and drawing[0].clock.stage == "waiting":
             drawing[0].clock.begin("load", now)
             if drawing[0].ending is not None:
                 drawing[0].stop_by = now + self._grace(drawing[0].ending)

@@ -225,23 +225,24 @@ def test_foreman_claims_no_further_while_storing_lags(desk: Desk) -> None:
 
 
 def test_foreman_charges_only_the_job_that_was_drawn(desk: Desk) -> None:
-    """When the engine dies, the job behind the first goes to the next engine, uncharged."""
+    """When the engine dies, the job behind the first goes back at once, uncharged; the next engine draws what is claimed then."""
     first = desk.take()
     desk.draw(first, STEPS - 1)
     second = desk.take()
     desk.foreman.engine_died(1, -9)
-    assert desk.outcomes.outcomes == [("engine_died", first.job.id)]
+    assert desk.outcomes.outcomes == [("engine_died", first.job.id), ("handed back: engineless", second.job.id)]
+    assert room(desk.foreman) is None
     desk.foreman.engine_ready(2)
-    assert drawn_items(desk.engine)[-1] == (2, second.job.id)
-    desk.foreman.engine_said(2, Drawn(*second.key, 1.0))
-    assert desk.outcomes.outcomes[-1] == ("complete", second.job.id)
+    third = desk.take()
+    assert drawn_items(desk.engine)[-1] == (2, third.job.id)
+    desk.foreman.engine_said(2, Drawn(*third.key, 1.0))
+    assert desk.outcomes.outcomes[-1] == ("complete", third.job.id)
 
 
-def test_foreman_hands_back_when_no_engine_starts(desk: Desk) -> None:
-    """An engine that dies before it was ready keeps no job waiting."""
-    first = desk.take()
+def test_foreman_hands_back_what_was_claimed_when_the_engine_died(desk: Desk) -> None:
+    """A claim that was on its way while the engine ended keeps no job waiting for the next one."""
     desk.foreman.engine_died(1, 1)
-    desk.foreman.engine_died(2, 1)
+    first = desk.take()
     assert desk.outcomes.outcomes == [("handed back: engineless", first.job.id)]
     assert room(desk.foreman) is None
 
