@@ -61,6 +61,9 @@ class EngineHold(Protocol):
 class OutcomeKeeper(Protocol):
     """Who stores pictures and records outcomes; nothing here waits, and every held job is released once, later."""
 
+    def can_store(self) -> bool:
+        """Tell whether there is a storage to draw for."""
+
     def picture(self, held: Held, report: Pictured) -> None:
         """Begin to encode and store a picture."""
 
@@ -370,7 +373,9 @@ class Foreman:
         return [held for held in self._held.values() if not held.ended]
 
     def _has_room(self, drawing: Sequence[Held]) -> bool:
-        if self._life is None or self._leave_by is not None or len(self._held) - len(drawing) >= MOST_UNSTORED:
+        if self._life is None or self._leave_by is not None or not self._outcomes.can_store():
+            return False
+        if len(self._held) - len(drawing) >= MOST_UNSTORED:
             return False
         if not drawing:
             return True

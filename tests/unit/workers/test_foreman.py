@@ -80,6 +80,11 @@ class OutcomeLog:
 
     outcomes: list[tuple[str, UUID]] = field(default_factory=list)
     happened: threading.Condition = field(default_factory=threading.Condition)
+    storage: bool = True
+
+    def can_store(self) -> bool:
+        """Say what the test has set."""
+        return self.storage
 
     def _note(self, what: str, held: Held) -> None:
         with self.happened:
@@ -222,6 +227,20 @@ def test_foreman_claims_no_further_while_storing_lags(desk: Desk) -> None:
     assert room(desk.foreman) is None
     desk.foreman.release(unstored[0])
     assert room(desk.foreman) is not None
+
+
+def test_foreman_claims_nothing_while_the_storage_is_away(desk: Desk) -> None:
+    """What could not be stored is not drawn: there is room only once the storage is back, and then at once."""
+    desk.outcomes.storage = False
+    answer: list[Room | None] = []
+    asking = threading.Thread(target=lambda: answer.append(desk.foreman.wait_for_room()), daemon=True)
+    asking.start()
+    asking.join(0.05)
+    assert answer == []
+    desk.outcomes.storage = True
+    desk.foreman.nudge()
+    asking.join(5)
+    assert answer == [Room(None, None)]
 
 
 def test_foreman_charges_only_the_job_that_was_drawn(desk: Desk) -> None:
