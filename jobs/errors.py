@@ -139,13 +139,6 @@ class EngineDied(JobFailure):
     fleet_fault = True
 
 
-class StorageFailed(JobFailure):
-    """The pictures could not be stored."""
-
-    code = "storage_failed"
-    retryable = True
-
-
 class DeadlinePassed(JobFailure):
     """The job's deadline passed while it waited."""
 

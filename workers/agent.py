@@ -88,7 +88,7 @@ class Agent:
         self._engine = EngineProcess(setup, environment, self._foreman, settings.load_limit_seconds)
         self._recorder = Recorder(storage, pool, self._narrator, self._tasks, settings.store_limit_seconds)
         self._foreman.employ(self._engine, self._recorder)
-        self._recorder.report_to(self._foreman.release)
+        self._recorder.report_to(self._foreman.release, self._foreman.nudge)
         self._revocations = Revocations(pool, self._narrator)
         self._cancels = CancelListener(partial(connect, "cancels"), self._foreman.cancel)
         self._heartbeat = Heartbeat(

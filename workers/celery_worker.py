@@ -33,7 +33,17 @@ from workers.wakeful_pool import WakefulPool
 #: Connections: the drain loop, two recorders, revocations.
 POOL_SIZE: Final = 4
 #: Prefixes of variables that hold secrets: the engine opens files of strangers and needs none of them.
-SECRETIVE: Final = ("IMAGEFLEET_", "AWS_", "PG", "REDIS", "DATABASE_")
+SECRETIVE: Final = (
+    "IMAGEFLEET_",
+    "AWS_",
+    "AZURE_",
+    "GOOGLE_",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "PG",
+    "REDIS",
+    "DATABASE_",
+)
 #: Nothing is downloaded while drawing, no model brings code, and the libraries keep their advice to themselves.
 ENGINE_ENVIRONMENT: Final = {
     "HF_HUB_OFFLINE": "1",

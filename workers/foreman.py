@@ -61,6 +61,9 @@ class EngineHold(Protocol):
 class OutcomeKeeper(Protocol):
     """Who stores pictures and records outcomes; nothing here waits, and every held job is released once, later."""
 
+    def can_store(self) -> bool:
+        """Tell whether there is a storage to draw for."""
+
     def picture(self, held: Held, report: Pictured) -> None:
         """Begin to encode and store a picture."""
 
@@ -149,17 +152,20 @@ class Foreman:
             self._held[held.key] = held
             if self._leave_by is not None:
                 self._end(held, Ending.DRAINED)
+            elif self._life is None:
+                self._end(held, Ending.ENGINELESS)
             else:
-                self._send_waiting()
+                held.life = self._life
+                self._engine.send(held.life, Draw((Item(*held.key, held.job.parameters, held.entry),)))
+                self._start_clock(time.monotonic())
             self._changed.notify_all()
 
     # -- the engine ----------------------------------------------------------------------------------------------------
 
     def engine_ready(self, life: int) -> None:
-        """Give a new engine what waits."""
+        """Let jobs be claimed for a new engine."""
         with self._changed:
             self._life = life
-            self._send_waiting()
             self._changed.notify_all()
 
     def engine_said(self, life: int, report: Report) -> None:
@@ -177,9 +183,10 @@ class Foreman:
                     self._advanced(held, report, time.monotonic())
 
     def engine_died(self, life: int, exit_code: int) -> None:
-        """Charge the job that was being drawn; what only waited is drawn by the next engine."""
+        """Charge the job that was being drawn; what only waited goes back, since others may draw it before the next engine has started."""
+        del life
         with self._changed:
-            was_ready, self._life = self._life == life, None
+            self._life = None
             self._loads_before += self._resident.loads
             self._resident = Resident((), 0, 0)
             for held in self._in_engine():
@@ -188,10 +195,7 @@ class Foreman:
                 elif held.begun:
                     self._leave_engine(held)
                     self._outcomes.fail(held, died(exit_code))
-                elif was_ready:
-                    held.life = None
                 else:
-                    # An engine that cannot even start must not sit on jobs that others could draw.
                     self._end(held, Ending.ENGINELESS)
             self._changed.notify_all()
 
@@ -230,7 +234,7 @@ class Foreman:
         with self._changed:
             for held in self._in_engine():
                 if held.job.id == job and held.ending is None:
-                    self._stop(held, Ending.CANCELLED, self._limits["step"])
+                    self._stop(held, Ending.CANCELLED)
 
     def leave(self, seconds: float) -> None:
         """Claim nothing more, hand back what is not begun, and after so many seconds what is not drawn."""
@@ -239,7 +243,7 @@ class Foreman:
             self._leave_by = by if self._leave_by is None else min(by, self._leave_by)
             for held in self._in_engine():
                 if not held.begun and held.ending is None:
-                    self._stop(held, Ending.DRAINED, LEAVE_SECONDS)
+                    self._stop(held, Ending.DRAINED)
             self._changed.notify_all()
 
     def release(self, held: Held) -> None:
@@ -253,14 +257,16 @@ class Foreman:
         with self._changed:
             return self._changed.wait_for(lambda: not self._held, seconds)
 
-    def _stop(self, held: Held, ending: Ending, grace: float) -> None:
-        if held.life is None:
-            self._end(held, ending)
-            return
+    def _stop(self, held: Held, ending: Ending) -> None:
         held.ending = ending
-        held.stop_by = min(held.stop_by, time.monotonic() + grace)
         self._engine.send(held.life, Cancel(*held.key))
+        # The engine hears it between the steps of the job before: only what it is really in can be late.
+        if held.clock.stage != "waiting":
+            held.stop_by = min(held.stop_by, time.monotonic() + self._grace(ending))
         self._changed.notify_all()
+
+    def _grace(self, ending: Ending) -> float:
+        return LEAVE_SECONDS if ending is Ending.DRAINED else self._limits["step"]
 
     def _end(self, held: Held, ending: Ending) -> None:
         """Deal with a job of which nothing runs any more."""
@@ -305,11 +311,11 @@ class Foreman:
                     continue
                 if beat.job not in owned:
                     log.warning(LEASE_LOST, job=str(beat.job), epoch=beat.epoch)
-                    self._stop(held, Ending.LOST, self._limits["step"])
+                    self._stop(held, Ending.LOST)
                 else:
                     held.lease_until = sent_at + self._lease_seconds
                     if owned[beat.job] and held.ending is None:
-                        self._stop(held, Ending.CANCELLED, self._limits["step"])
+                        self._stop(held, Ending.CANCELLED)
 
     def watch(self, leaving: threading.Event) -> None:
         """Enforce limits and deadlines until `leaving` is set."""
@@ -329,7 +335,7 @@ class Foreman:
         handing_back = self._leave_by is not None and now >= self._leave_by
         alarm = math.inf if self._leave_by is None or handing_back else self._leave_by
         for held in self._in_engine():
-            if now >= held.stop_by and held.life is not None:
+            if now >= held.stop_by:
                 log.warning(ENGINE_KILLED, job=str(held.job.id), reason="not_stopped")
                 held.stop_by = math.inf
                 self._engine.kill(held.life)
@@ -343,16 +349,13 @@ class Foreman:
     def _look_at(self, held: Held, now: float, *, handing_back: bool) -> None:
         if now >= held.lease_until:
             log.warning(LEASE_LAPSED, job=str(held.job.id), epoch=held.job.epoch)
-            self._stop(held, Ending.LAPSED, self._limits["step"])
+            self._stop(held, Ending.LAPSED)
         elif held.clock.is_overdue(now):
             log.warning(ENGINE_KILLED, job=str(held.job.id), reason="phase_overdue", phase=held.clock.stage)
             held.ending = Ending.OVERDUE
-            if held.life is not None:
-                self._engine.kill(held.life)
-            else:
-                self._end(held, Ending.OVERDUE)
+            self._engine.kill(held.life)
         elif handing_back:
-            self._stop(held, Ending.DRAINED, LEAVE_SECONDS)
+            self._stop(held, Ending.DRAINED)
 
     def standing(self) -> Standing:
         """Return how the worker does."""
@@ -370,24 +373,19 @@ class Foreman:
         return [held for held in self._held.values() if not held.ended]
 
     def _has_room(self, drawing: Sequence[Held]) -> bool:
-        if self._life is None or self._leave_by is not None or len(self._held) - len(drawing) >= MOST_UNSTORED:
+        if self._life is None or self._leave_by is not None or not self._outcomes.can_store():
+            return False
+        if len(self._held) - len(drawing) >= MOST_UNSTORED:
             return False
         if not drawing:
             return True
         first = drawing[0]
         return len(drawing) == 1 and first.is_nearly_drawn and first.key != self._nothing_ahead_of
 
-    def _send_waiting(self) -> None:
-        if self._life is None:
-            return
-        for held in self._in_engine():
-            if held.life is None:
-                held.life = self._life
-                self._engine.send(self._life, Draw((Item(*held.key, held.job.parameters, held.entry),)))
-        self._start_clock(time.monotonic())
-
     def _start_clock(self, now: float) -> None:
         """Let the first job's limits count: nothing is before it any more."""
         drawing = self._in_engine()
-        if drawing and drawing[0].life is not None and drawing[0].clock.stage == "waiting":
+        if drawing and drawing[0].clock.stage == "waiting":
             drawing[0].clock.begin("load", now)
+            if drawing[0].ending is not None:
+                drawing[0].stop_by = now + self._grace(drawing[0].ending)

@@ -24,7 +24,7 @@ class Ending(StrEnum):
     LOST = "lost"  # another writer has it: nothing of it counts here
     LAPSED = "lapsed"  # by this worker's own clock its lease is over; the database was out of reach
     DRAINED = "drained"  # this worker is leaving
-    ENGINELESS = "engineless"  # no engine can be started here
+    ENGINELESS = "engineless"  # the engine ended before it began the job
     OVERDUE = "overdue"  # a phase passed its limit
 
 
@@ -38,8 +38,8 @@ class Held:
     clock: PhaseClock
     #: Monotonic time at which the lease is over unless it is renewed.
     lease_until: float
-    #: Life of the engine process it was sent to.
-    life: int | None = None
+    #: Life of the engine process it was sent to; lives count from 1.
+    life: int = 0
     #: Whether the engine has begun it.
     begun: bool = False
     #: Whether the engine has ended it; what remains is storing and recording.

@@ -30,7 +30,8 @@ class PhaseLimits:
                 "encode": settings.encode_limit_seconds,
                 "step": settings.step_limit_seconds,
                 "decode": settings.decode_limit_seconds,
-                "store": settings.store_limit_seconds,
+                # Storing and recording may take so long each.
+                "store": 2 * settings.store_limit_seconds,
             }
         )
 

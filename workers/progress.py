@@ -30,6 +30,7 @@ LAST_PAUSE: Final = 0.1
 DROPPABLE: Final = frozenset({"progress", "preview"})
 
 EVENTS_NOT_PUBLISHED: Final = "events_not_published"
+PREVIEW_NOT_SHOWN: Final = "preview_not_shown"
 WAKE_NOT_SENT: Final = "wake_not_sent"
 
 log = get_logger(__name__)
@@ -195,7 +196,11 @@ class Narrator:
         return report
 
     def _show_now(self, feed: Feed, report: Previewed) -> None:
-        preview = encode_preview(report)
+        try:
+            preview = encode_preview(report)
+        except Exception as problem:  # noqa: BLE001 - no preview is worth the events and outcomes that follow it
+            log.warning(PREVIEW_NOT_SHOWN, job=str(feed.job), step=report.step, problem=str(problem))
+            return
         data = {
             "step": report.step,
             "image": report.image,

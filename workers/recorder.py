@@ -1,7 +1,8 @@
 """Store pictures and record outcomes, beside the engine's next job.
 
 Everything here is guarded by the job's epoch in the database: a worker that lost the job changes nothing and removes what it stored.
-When the database is out of reach a finished job is kept and recorded as soon as it is back, if it is still this worker's.
+When the database is out of reach a finished job is kept and recorded as soon as it is back, if it is still this worker's. When the
+storage is, the job goes back into its queue, and nothing is claimed until the storage is back.
 """
 
 import contextlib
@@ -15,16 +16,17 @@ import stamina
 
 from infra.database import Connection, Pool
 from infra.logging import get_logger
-from infra.storage import Storage, StorageError
+from infra.storage import Storage, StorageError, StorageUnavailable
 from jobs import store
 from jobs.changes import Change
-from jobs.errors import JobFailure, PictureInvalid, StorageFailed
+from jobs.errors import JobFailure, PictureInvalid
 from jobs.events import Event
 from jobs.reading import image_url
 from jobs.store import StoredPicture
 from workers.engines.interface import Pictured
 from workers.held import Held
 from workers.progress import Narrator
+from workers.storage_watch import STORAGE_AWAY, StorageWatch
 from workers.storing import FIRST_PAUSE, LONGEST_PAUSE, epoch_of, picture_folder, store_picture
 
 #: One encodes while the other waits for storage or database.
@@ -55,19 +57,23 @@ class Recorder:
         #: How long storing and recording are tried, seconds each.
         self._limit = limit
         self._leaving = threading.Event()
+        self._storage_watch = StorageWatch(storage)
         self._release: Callable[[Held], None]
         # First in, first out: a task that waits for earlier ones only waits for what has begun.
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="recorder")
 
-    def report_to(self, release: Callable[[Held], None]) -> None:
-        """Say who hears that a job has been dealt with; done once, before anything else."""
+    def report_to(self, release: Callable[[Held], None], can_store_again: Callable[[], None]) -> None:
+        """Say who hears that a job has been dealt with, and that the storage is back; done once, before anything else."""
         self._release = release
+        self._storage_watch.report_to(can_store_again)
+
+    def can_store(self) -> bool:
+        """Tell whether there is a storage to draw for."""
+        return not self._storage_watch.away
 
     def picture(self, held: Held, report: Pictured) -> None:
         """Begin to encode and store a picture."""
-        held.pictures.append(
-            self._threads.submit(store_picture, self._storage, held, report, self._limit, self._leaving.is_set)
-        )
+        held.pictures.append(self._threads.submit(self._store, held, report))
 
     def complete(self, held: Held, seconds: float) -> None:
         """Record success once the pictures are stored."""
@@ -96,6 +102,7 @@ class Recorder:
     def close(self) -> None:
         """Take no more work; what is queued is still done."""
         self._threads.shutdown(wait=False)
+        self._storage_watch.close()
 
     def _do(self, held: Held, work: Callable[[], None]) -> None:
         def run() -> None:
@@ -111,11 +118,23 @@ class Recorder:
 
         self._threads.submit(run)
 
+    def _store(self, held: Held, report: Pictured) -> StoredPicture:
+        def in_vain() -> bool:
+            # What was drawn before the storage was known to be away is tried once: a queue of full waits would outlast the leases.
+            return self._leaving.is_set() or self._storage_watch.away
+
+        try:
+            return store_picture(self._storage, held, report, self._limit, in_vain)
+        except StorageUnavailable as problem:
+            self._storage_watch.lost(problem)
+            raise
+
     def _complete(self, held: Held, seconds: float) -> None:
         try:
             pictures = [picture.result() for picture in held.pictures]
-        except StorageError as problem:
-            self._fail(held, StorageFailed(f"The pictures could not be stored: {problem}"))
+        except StorageUnavailable:
+            # An outage is no fault of the job: it is charged nothing, however long it lasts.
+            self._give_up(held, lambda line, _: store.hand_back(line, *held.key, STORAGE_AWAY))
             return
         except Exception as problem:  # noqa: BLE001 - whatever an encoder raises ends this job alone
             self._fail(held, PictureInvalid(f"The picture could not be encoded: {problem}"))

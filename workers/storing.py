@@ -33,14 +33,17 @@ def picture_key(job: UUID, epoch: int, index: int, encoded: Encoded) -> str:
 
 
 def store_picture(
-    storage: Storage, held: Held, report: Pictured, limit: float, leaving: Callable[[], bool]
+    storage: Storage, held: Held, report: Pictured, limit: float, in_vain: Callable[[], bool]
 ) -> StoredPicture:
-    """Encode a picture and put it into storage, trying for `limit` seconds; raise StorageError when it cannot be stored."""
+    """Encode a picture and put it into storage, trying for `limit` seconds unless that is in vain.
+
+    Raises StorageUnavailable when it cannot be stored.
+    """
     encoded = encode(report, held.job.parameters, held.entry)
     key = picture_key(held.job.id, held.job.epoch, report.index, encoded)
 
     def worth_another_try(problem: Exception) -> bool:
-        return isinstance(problem, StorageUnavailable) and not leaving()
+        return isinstance(problem, StorageUnavailable) and not in_vain()
 
     for attempt in stamina.retry_context(
         on=worth_another_try, attempts=None, timeout=limit, wait_initial=FIRST_PAUSE, wait_max=LONGEST_PAUSE

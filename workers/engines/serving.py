@@ -37,7 +37,7 @@ class OneAfterAnother(ABC):
 
     @abstractmethod
     def recover(self) -> None:
-        """Put the device in order after a failed item; nothing refers to what it used any more."""
+        """Put the device in order after a failed item, or end the process; nothing refers to what the item used any more."""
 
     def run(self, link: Link) -> None:
         """Serve commands until `Quit`."""
@@ -69,8 +69,9 @@ class OneAfterAnother(ABC):
         failure.__traceback__ = failure.__context__ = failure.__cause__ = None
         details = "\n".join(getattr(failure, "__notes__", ()))
         log.warning(ITEM_FAILED, job=str(item.job), code=failure.code, message=failure.message, details=details)
-        link.send(Failed(item.job, item.epoch, failure.code, failure.message))
+        # A device that is beyond recovery ends the process here: then the engine's death is reported, and not the job charged.
         self.recover()
+        link.send(Failed(item.job, item.epoch, failure.code, failure.message))
 
     def _hear(self, link: Link, timeout: float | None, drawing: Item | None = None) -> None:
         """Take in what was commanded; raise when the item that is being drawn is to be stopped."""

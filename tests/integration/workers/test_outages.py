@@ -4,6 +4,8 @@ import shutil
 
 import psutil
 
+from infra.database import connect
+from jobs import sweeps
 from tests.integration.workers.yard import Yard
 
 
@@ -65,17 +67,37 @@ def test_agent_keeps_drawing_while_redis_does_not_answer(yard: Yard) -> None:
     assert kinds == ["queued", "started", "image", "succeeded"]
 
 
-def test_agent_tries_again_when_storage_is_away(yard: Yard) -> None:
-    """A storage that cannot be written costs the job an attempt, with its reason; once it is back the job succeeds."""
-    yard.start_agent(store_limit_seconds=0.5)
+def test_agent_waits_for_a_storage_that_is_away(yard: Yard) -> None:
+    """What cannot be stored goes back uncharged and is not drawn again before the storage is back; then everything is drawn unasked."""
+    agent = yard.start_agent(store_limit_seconds=0.5)
     first = yard.submit()
     yard.until_state(first, "succeeded")
     shutil.rmtree(yard.storage)
     yard.storage.write_text("no folder")
     job = yard.submit()
-    yard.until_row(job, attempts=1, state="queued", requeue_reason="storage_failed")
+    yard.until_row(job, state="queued", requeue_reason="storage_away")
+    following = yard.submit()
+    for _ in range(3):
+        yard.until_heard_of(0)
+    assert (yard.row(job)["epoch"], yard.row(following)["epoch"]) == (2, 0)
+    assert "storage_away" in agent.said()
     yard.storage.unlink()
     yard.storage.mkdir()
-    yard.line.execute("update jobs set available_at = now() where state = 'queued'")
-    yard.wake()
-    yard.until_state(job, "succeeded")
+    for waiting in (job, following):
+        yard.until_state(waiting, "succeeded")
+    row = yard.row(job)
+    assert (row["epoch"], row["attempts"], row["losses"]) == (3, 0, 0)
+    assert "storage_back" in agent.said()
+
+
+def test_agent_hands_back_all_pictures_of_an_outage_in_time(yard: Yard) -> None:
+    """Pictures that queue behind one that could not be stored keep no job beyond its lease: nobody loses it, and it is charged nothing."""
+    yard.start_agent(lease_seconds=1.0, store_limit_seconds=1.5)
+    first = yard.submit()
+    yard.until_state(first, "succeeded")
+    shutil.rmtree(yard.storage)
+    yard.storage.write_text("no folder")
+    jobs = [yard.submit("[[step=0]]", num_images=4), yard.submit("[[step=0]]", num_images=4)]
+    with connect(yard.database_url, application_name="sweeper") as line:
+        yard.until(lambda: sweeps.expire_leases(line) or all(yard.row(job)["requeue_reason"] for job in jobs))
+    assert [(yard.row(job)["losses"], yard.row(job)["requeue_reason"]) for job in jobs] == [(0, "storage_away")] * 2

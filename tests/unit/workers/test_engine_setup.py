@@ -17,6 +17,10 @@ def test_engine_environment_pins_and_holds_no_secrets() -> None:
         "IMAGEFLEET_DATABASE_URL": "secret",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "PGPASSWORD": "secret",
+        "HF_TOKEN": "secret",
+        "HUGGING_FACE_HUB_TOKEN": "secret",
+        "AZURE_STORAGE_ACCOUNT_KEY": "secret",
+        "GOOGLE_APPLICATION_CREDENTIALS": "secret",
     }
     environment = engine_environment(inherited, GPU)
     assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-1"

@@ -140,6 +140,23 @@ def test_engine_fails_one_item_alone(directive: str, code: str) -> None:
     assert [report.job for report in link.of(Drawn)] == [second.job]
 
 
+class BrokenDevice(FakeEngine):
+    """An engine whose device does not recover."""
+
+    def recover(self) -> None:
+        """End the process."""
+        raise SystemExit(86)
+
+
+def test_engine_does_not_blame_the_job_for_a_broken_device() -> None:
+    """When the device does not recover, the process ends before the item is reported as failed: its agent hears of the death alone."""
+    link = MemoryLink([Draw((item("[[raise]][[step=0]]"),)), Quit()])
+    with pytest.raises(SystemExit):
+        BrokenDevice(SETUP).run(link)
+    assert link.of(Stepped) != []
+    assert link.of(Failed) == []
+
+
 def test_pattern_follows_from_model_parameters_and_seed() -> None:
     """What shapes the picture changes it; what is about delivery does not."""
     asked = item().parameters

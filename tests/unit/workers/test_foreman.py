@@ -80,6 +80,11 @@ class OutcomeLog:
 
     outcomes: list[tuple[str, UUID]] = field(default_factory=list)
     happened: threading.Condition = field(default_factory=threading.Condition)
+    storage: bool = True
+
+    def can_store(self) -> bool:
+        """Say what the test has set."""
+        return self.storage
 
     def _note(self, what: str, held: Held) -> None:
         with self.happened:
@@ -224,24 +229,39 @@ def test_foreman_claims_no_further_while_storing_lags(desk: Desk) -> None:
     assert room(desk.foreman) is not None
 
 
+def test_foreman_claims_nothing_while_the_storage_is_away(desk: Desk) -> None:
+    """What could not be stored is not drawn: there is room only once the storage is back, and then at once."""
+    desk.outcomes.storage = False
+    answer: list[Room | None] = []
+    asking = threading.Thread(target=lambda: answer.append(desk.foreman.wait_for_room()), daemon=True)
+    asking.start()
+    asking.join(0.05)
+    assert answer == []
+    desk.outcomes.storage = True
+    desk.foreman.nudge()
+    asking.join(5)
+    assert answer == [Room(None, None)]
+
+
 def test_foreman_charges_only_the_job_that_was_drawn(desk: Desk) -> None:
-    """When the engine dies, the job behind the first goes to the next engine, uncharged."""
+    """When the engine dies, the job behind the first goes back at once, uncharged; the next engine draws what is claimed then."""
     first = desk.take()
     desk.draw(first, STEPS - 1)
     second = desk.take()
     desk.foreman.engine_died(1, -9)
-    assert desk.outcomes.outcomes == [("engine_died", first.job.id)]
+    assert desk.outcomes.outcomes == [("engine_died", first.job.id), ("handed back: engineless", second.job.id)]
+    assert room(desk.foreman) is None
     desk.foreman.engine_ready(2)
-    assert drawn_items(desk.engine)[-1] == (2, second.job.id)
-    desk.foreman.engine_said(2, Drawn(*second.key, 1.0))
-    assert desk.outcomes.outcomes[-1] == ("complete", second.job.id)
+    third = desk.take()
+    assert drawn_items(desk.engine)[-1] == (2, third.job.id)
+    desk.foreman.engine_said(2, Drawn(*third.key, 1.0))
+    assert desk.outcomes.outcomes[-1] == ("complete", third.job.id)
 
 
-def test_foreman_hands_back_when_no_engine_starts(desk: Desk) -> None:
-    """An engine that dies before it was ready keeps no job waiting."""
-    first = desk.take()
+def test_foreman_hands_back_what_was_claimed_when_the_engine_died(desk: Desk) -> None:
+    """A claim that was on its way while the engine ended keeps no job waiting for the next one."""
     desk.foreman.engine_died(1, 1)
-    desk.foreman.engine_died(2, 1)
+    first = desk.take()
     assert desk.outcomes.outcomes == [("handed back: engineless", first.job.id)]
     assert room(desk.foreman) is None
 
@@ -318,6 +338,32 @@ def test_foreman_cancels_only_when_nothing_runs(desk: Desk, end: str) -> None:
     else:
         desk.foreman.engine_said(1, ends[end])
     assert desk.outcomes.outcomes == [("stopped", held.job.id)]
+
+
+@pytest.mark.parametrize("why", ["cancelled", "lost", "left"])
+def test_foreman_lets_the_job_before_end(desk: Desk, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job behind a slow decode is late only once the engine is in it: the one before is drawn to its end."""
+    monkeypatch.setattr("workers.foreman.LEAVE_SECONDS", 0.1)
+    first = desk.take()
+    desk.draw(first, STEPS)
+    desk.foreman.engine_said(1, PhaseBegan(*first.key, "decode"))
+    second = desk.take()
+    if why == "cancelled":
+        desk.foreman.cancel(second.job.id)
+    elif why == "lost":
+        desk.foreman.renewed(time_after(0), desk.foreman.beats(), {first.job.id: False})
+    else:
+        desk.foreman.leave(60)
+    assert desk.engine.commands[-1] == (1, Cancel(*second.key))
+    threading.Event().wait(0.3)
+    assert desk.engine.killed == []
+    desk.foreman.engine_said(1, Drawn(*first.key, 1.0))
+    assert desk.outcomes.outcomes == [("complete", first.job.id)]
+    while not desk.engine.killed:
+        threading.Event().wait(0.01)
+    desk.foreman.engine_died(1, -9)
+    ends = {"cancelled": "stopped", "lost": "discarded", "left": "handed back: drained"}
+    assert desk.outcomes.outcomes[1:] == [(ends[why], second.job.id)]
 
 
 def test_foreman_hears_a_cancel_with_the_heartbeat(desk: Desk) -> None:

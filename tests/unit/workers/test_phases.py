@@ -30,4 +30,5 @@ def test_phase_clock_counts_each_phase_by_its_own_limit() -> None:
     clock.begin("load", 0)
     assert not clock.is_overdue(99)
     clock.begin("store", 99)
-    assert clock.is_overdue(104)
+    assert not clock.is_overdue(108)  # storing and recording have 5 s each
+    assert clock.is_overdue(109)

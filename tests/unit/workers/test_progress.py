@@ -156,6 +156,28 @@ def test_narrator_says_nothing_for_a_closed_feed(narrator: Narrator, writer: Wri
     assert writer.kinds() == ["started"]
 
 
+def test_narrator_survives_a_preview_that_is_no_picture(narrator: Narrator, writer: Writer, woken: list[str]) -> None:
+    """A preview that cannot be encoded is left out; events and wake-ups that come after it are sent."""
+    job = uuid4()
+    feed = narrator.open(job, 1, [event(job, "started", 1)])
+    broken = Previewed(job, 1, 1, 0, 8, 8, b"too short")
+    feed.previewed(broken)
+    until(lambda: feed.pending is None)
+    feed.stepped(Stepped(job, 1, 1, 2, 0))
+    narrator.wake("txt2img.cpu")
+    until(lambda: writer.kinds() == ["started", "progress"] and woken)
+    narrator.close(5)
+
+
+def test_narrator_closes_a_feed_whose_last_preview_is_no_picture(writer: Writer) -> None:
+    """A last preview that cannot be encoded takes no number, and keeps no outcome from being recorded."""
+    job = uuid4()
+    # It is not at work yet, so the preview still waits when the feed is closed.
+    feed = Narrator(writer, print).open(job, 1, [event(job, "started", 1)])  # type: ignore[arg-type]
+    feed.previewed(Previewed(job, 1, 1, 0, 8, 8, b"too short"))
+    assert feed.close() == 2
+
+
 def test_narrator_wakes_queues(narrator: Narrator, woken: list[str]) -> None:
     """A queue into which a job came back is woken."""
     narrator.wake("txt2img.cpu")
