@@ -33,17 +33,18 @@ _ERRORS: Final = (RedisError, KombuError, OSError, TimeoutError)
 #: What makes a job want a worker.
 _WAKING: Final = frozenset({"queued", "requeued"})
 
-#: Sends one wake-up to a queue with so many workers and returns whether more would be of use; blocks.
-Wake = Callable[[str, int], bool]
+#: Sends one wake-up to a queue and returns whether more would be of use; blocks.
+Wake = Callable[[str], bool]
 
 
 class Relay:
     """Publish changes and wake workers in the background."""
 
-    def __init__(self, events: AsyncEventWriter, wake: Wake, workers: Callable[[str], int], dropped: Metric) -> None:
+    def __init__(self, events: AsyncEventWriter, wake: Wake, wakes: Callable[[str, int], int], dropped: Metric) -> None:
         self._events = events
         self._wake = wake
-        self._workers = workers
+        #: How many wake-ups so many new jobs of a queue want.
+        self._wakes = wakes
         self._dropped = dropped
         self._queue: asyncio.Queue[Change] = asyncio.Queue(BACKLOG)
         self._failing = False
@@ -92,9 +93,8 @@ class Relay:
             await asyncio.to_thread(self._wake_some, queue, jobs)
 
     def _wake_some(self, queue: str, jobs: int) -> None:
-        workers = self._workers(queue)
-        for _ in range(min(jobs, max(1, workers))):
-            if not self._wake(queue, workers):
+        for _ in range(self._wakes(queue, jobs)):
+            if not self._wake(queue):
                 return
 
     async def _rest(self, lost: int, error: BaseException) -> None:

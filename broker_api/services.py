@@ -82,10 +82,15 @@ async def open_services(settings: Settings, urls: ServiceUrls) -> AsyncIterator[
         snapshots = Snapshots(pool)
         keys = KeyRing(pool, SystemClock())
         hub = Hub(client, pool, metrics.encoded)
+
+        def wakes_for(queue: str, jobs: int) -> int:
+            # Not the method of today's fleet: that would be a fleet of the past tomorrow.
+            return snapshots.fleet.wakes_for(queue, jobs)
+
         relay = Relay(
             AsyncEventWriter(client),
-            lambda queue, workers: wake(celery, waker, queue, workers),
-            lambda queue: snapshots.now.fleet.serving(queue) if snapshots.is_ready else 1,
+            lambda queue: wake(celery, waker, queue, snapshots.fleet.serving(queue)),
+            wakes_for,
             metrics.dropped,
         )
         flower = await _flower(settings, stack)

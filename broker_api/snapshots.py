@@ -52,6 +52,11 @@ class Snapshots:
         return self._now
 
     @property
+    def fleet(self) -> Fleet:
+        """Return the workers as last read; none while nothing was read."""
+        return Fleet() if self._now is None else self._now.fleet
+
+    @property
     def is_ready(self) -> bool:
         """Tell whether there is a snapshot."""
         return self._now is not None

@@ -58,6 +58,15 @@ class Fleet(BaseModel):
         """Return every tag an operator gave any worker."""
         return frozenset(tag for worker in self.workers for tag in worker.tags)
 
+    def wakes_for(self, queue: str, jobs: int) -> int:
+        """Return how many wake-ups reach a worker for so many new jobs: all of the queue's when they differ in memory.
+
+        The first to be woken may not be one whose memory holds the job.
+        """
+        serving = [worker for worker in self.online() if worker.state != "draining" and queue in worker.queues]
+        alike = len({worker.memory_bytes for worker in serving}) <= 1
+        return max(1, min(jobs, len(serving)) if alike else len(serving))
+
     def serving(self, queue: str) -> int:
         """Return how many online workers take jobs from a queue."""
         return sum(

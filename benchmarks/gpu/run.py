@@ -66,9 +66,7 @@ def measure_sd15() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="imagefleet-gpu-") as temporary:
         folder = build_sd15(Path(temporary) / "full-sd15")
         family = load(detect(folder, Reads()), "cuda", dtype=torch.float16)
-        pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float16, safety_checker=None).to(
-            "cuda"
-        )
+        pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float16, safety_checker=None).to("cuda")
         pipe.set_progress_bar_config(disable=True)
         seconds: dict[str, list[float]] = {"engine": [], "stock": []}
         peaks: dict[str, int] = {}

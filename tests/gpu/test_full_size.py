@@ -60,9 +60,7 @@ def _draw(family: Family, parameters: Txt2ImgParameters) -> "np.ndarray[tuple[in
 
 def test_stepped_is_the_plain_call_bit_for_bit(family: Family, folder: Path) -> None:
     """The engine changes nothing in what the GPU computes."""
-    pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=family.pipe.unet.dtype, safety_checker=None).to(
-        "cuda"
-    )
+    pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=family.pipe.unet.dtype, safety_checker=None).to("cuda")
     plain = pipe(
         "a red circle",
         height=512,

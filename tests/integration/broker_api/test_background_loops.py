@@ -73,7 +73,7 @@ def test_relay_outlives_a_wake_that_fails_strangely(world: Any, application: Any
     asked: list[str] = []
     metrics = Metrics.make()
 
-    def wake(queue: str, _: int) -> bool:
+    def wake(queue: str) -> bool:
         asked.append(queue)
         if len(asked) == 1:
             raise LookupError("once")
@@ -82,7 +82,7 @@ def test_relay_outlives_a_wake_that_fails_strangely(world: Any, application: Any
     async def story() -> None:
         async with application(world.key()) as (client, services):
             change = await _queued(client, services)
-            relay = Relay(AsyncEventWriter(services.redis), wake, lambda _: 1, metrics.dropped)
+            relay = Relay(AsyncEventWriter(services.redis), wake, lambda _queue, _jobs: 1, metrics.dropped)
             task = asyncio.create_task(relay.run())
             relay.announce(change)
             await _until(lambda: len(asked) == 1)

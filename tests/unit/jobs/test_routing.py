@@ -121,6 +121,16 @@ def test_route_always_leads_to_a_worker_that_holds_the_job(needs: int, workers: 
         assert any(chosen in worker.serves and worker.memory_bytes >= needs for worker in workers)
 
 
+def test_wakes_reach_a_worker_that_can() -> None:
+    """One wake-up a job among equals; where memory differs, everyone is asked."""
+    small, large = _worker("a", "cpu", 1, tags=("t",)), _worker("b", "cpu", 64, tags=("t",))
+    away = _worker("c", "cpu", 8, online=False)
+    assert Fleet(workers=(small, large, away)).wakes_for("txt2img.t", 1) == 2
+    assert Fleet(workers=(large, large.model_copy(update={"name": "d"}))).wakes_for("txt2img.cpu", 1) == 1
+    assert Fleet(workers=(large, large.model_copy(update={"name": "d"}))).wakes_for("txt2img.cpu", 9) == 2
+    assert Fleet().wakes_for("txt2img.cpu", 5) == 1
+
+
 def test_classes_grow() -> None:
     """Smallest first: routing relies on it."""
     assert [entry.memory_bytes for entry in GPU_CLASSES] == sorted(entry.memory_bytes for entry in GPU_CLASSES)
