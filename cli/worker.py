@@ -27,4 +27,4 @@ def worker(
     try:
         raise typer.Exit(run_worker(settings, find_services(settings)))
     except (DeviceUnknown, WorkerNotStarted) as problem:
-        raise CommandFailed(f"{problem}.") from None
+        raise CommandFailed(f"{str(problem).rstrip('.')}.") from None
