@@ -1,4 +1,4 @@
-"""One fleet with the real engine and the reference model for every test of this folder."""
+"""One fleet with the real engine and the reference model for the tests of each file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +9,9 @@ import pytest
 from tests.fleet_process import FleetProcess
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetProcess]:
-    """Start a fleet of two CPU workers and stop it at the end of the session."""
+    """Start a fleet of two CPU workers and stop it after the tests of one file."""
     home: Path = tmp_path_factory.mktemp("fleet") / "home"
     running = FleetProcess(home, workers=2, threads=1)
     running.start()
