@@ -10,11 +10,12 @@ from cli.failure import CommandFailed
 from cli.output import print_json
 from infra.checks import Check, run_checks
 from infra.settings import Settings
+from workers.devices import find_gpus
 
 
 def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Look at this machine for what is missing, and say how to mend it."""
-    checks = run_checks(Settings())
+    checks = [*run_checks(Settings()), check_gpus()]
     if as_json:
         print_json([{"name": check.name, "ok": check.ok, "why": check.why, "cure": check.cure} for check in checks])
     else:
@@ -24,6 +25,14 @@ def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
     bad = [check.name for check in checks if not check.ok]
     if bad:
         raise CommandFailed(f"{len(bad)} of {len(checks)} checks failed: {', '.join(bad)}.")
+
+
+def check_gpus() -> Check:
+    """List the GPUs as workers find them; none is no fault, for the CPU draws too."""
+    gpus = find_gpus()
+    if not gpus:
+        return Check("gpu", ok=True, why="no GPU found: pictures are drawn on the CPU, slowly")
+    return Check("gpu", ok=True, why=", ".join(f"{gpu.title} ({gpu.memory_bytes / 1024**3:.0f} GiB)" for gpu in gpus))
 
 
 def _line(check: Check) -> Text:

@@ -4,7 +4,6 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -45,16 +44,8 @@ class Check:
     cure: str | None = None
 
 
-@dataclass(frozen=True)
-class Device:
-    """Name one GPU of this machine."""
-
-    name: str
-    memory_bytes: int
-
-
 def run_checks(settings: Settings) -> list[Check]:
-    """Look at everything the fleet needs here, in the order it is needed; takes a few seconds at most."""
+    """Look at everything the fleet needs here but devices, which workers find; takes a few seconds at most."""
     checks: tuple[Callable[[Settings], Check], ...] = (
         check_python,
         check_home,
@@ -63,7 +54,6 @@ def run_checks(settings: Settings) -> list[Check]:
         check_redis,
         check_storage,
         check_torch,
-        check_gpus,
         check_port,
     )
     return [check(settings) for check in checks]
@@ -165,14 +155,6 @@ def check_torch(_: Settings) -> Check:
     return Check("torch", ok, f"torch {version}", None if ok else cure)
 
 
-def check_gpus(_: Settings) -> Check:
-    """List the GPUs; none is no fault, for the CPU draws too."""
-    devices = find_gpus()
-    if not devices:
-        return Check("gpu", ok=True, why="no GPU found: pictures are drawn on the CPU, slowly")
-    return Check("gpu", ok=True, why=", ".join(f"{gpu.name} ({gpu.memory_bytes / 1024**3:.0f} GiB)" for gpu in devices))
-
-
 def check_port(settings: Settings) -> Check:
     """Tell whether the API's port is free, or taken by this very fleet."""
     if settings.port == 0:
@@ -187,30 +169,6 @@ def check_port(settings: Settings) -> Check:
         return Check("port", ok=True, why=f"this fleet is running; {LOOPBACK}:{settings.port} is in use")
     why = f"{LOOPBACK}:{settings.port} is in use by another program"
     return Check("port", ok=False, why=why, cure="stop it, or choose another port with IMAGEFLEET_PORT")
-
-
-def find_gpus() -> list[Device]:
-    """Ask the drivers' own tools, for torch would have to be imported to be asked; NVIDIA's, else AMD's."""
-    rows = _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
-    if rows:
-        pairs = (row.rpartition(",") for row in rows)
-        return [Device(name.strip(), int(mib) * 1024**2) for name, _, mib in pairs if mib.strip().isdigit()]
-    rows = _output("rocm-smi", "--showmeminfo", "vram", "--csv")
-    cells = (row.split(",") for row in rows if row.startswith("card"))
-    return [Device(f"AMD {row[0]}", int(row[1])) for row in cells if len(row) > 1 and row[1].isdigit()]
-
-
-def _output(program: str, *arguments: str) -> list[str]:
-    path = shutil.which(program)
-    if path is None:
-        return []
-    try:
-        done = subprocess.run(  # noqa: S603 - a fixed question to a driver's tool
-            [path, *arguments], capture_output=True, text=True, timeout=PROBE_SECONDS, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return done.stdout.splitlines()
 
 
 def _existing(folder: Path) -> Path:

