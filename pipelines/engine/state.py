@@ -1,7 +1,6 @@
 """One picture in flight, as the caller sees it: progress, preview, checkpoint, close."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -39,9 +38,6 @@ class State:
         #: Set when the run itself is broken; a failed model call leaves it None and can be stepped again.
         self.failure: JobFailure | None = None
         self.picture: Picture | None = None
-        self.loras: Mapping[str, float] = MappingProxyType({})
-        #: Whether no other run may be in flight beside it.
-        self.exclusive = False
         self._body = body
         self._request = request
         self._preview = preview
