@@ -13,7 +13,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from jobs.changes import PRESENT_COLUMNS, Change, present
-from jobs.errors import JobFailure
+from jobs.errors import JobFailure, Poison
 from jobs.states import MAX_ATTEMPTS, POISON_LOSSES, POISON_LOSSES_ANYWHERE, POISON_WORKERS
 
 #: How long a job rests after its own retryable error, times the attempts so far, seconds.
@@ -96,7 +96,7 @@ def lose_statement(where: str) -> str:
             lost_on = case when jobs.worker = any (jobs.lost_on) then jobs.lost_on else jobs.lost_on || jobs.worker end,
             requeue_reason = %(reason)s, available_at = clock_timestamp(),
             finished_at = case when {outcome} = 'queued' then null else clock_timestamp() end,
-            error_code = case when {outcome} = 'failed' then 'poison' end,
+            error_code = case when {outcome} = 'failed' then '{Poison.code}' end,
             error_retryable = case when {outcome} = 'failed' then false end,
             error_message = case when {outcome} = 'failed' then format('The job was lost %%s times, last because of %%s on %%s; it is not '
                 'tried any more.', jobs.losses + 1, %(reason)s::text, jobs.worker) end

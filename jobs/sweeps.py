@@ -7,7 +7,7 @@ import psycopg
 from psycopg.rows import dict_row, tuple_row
 
 from jobs.changes import PRESENT_COLUMNS, Change, present
-from jobs.errors import TooLargeForFleet
+from jobs.errors import DeadlinePassed, TooLargeForFleet
 from jobs.fleet import Fleet
 from jobs.routing import route
 from jobs.store import lose_statement
@@ -19,7 +19,7 @@ _EXPIRED: Final = lose_statement("jobs.lease_until < clock_timestamp()")
 
 _OVERDUE: Final = f"""
 with late as (
-update jobs set state = 'failed', epoch = epoch + 1, state_seq = 1, finished_at = clock_timestamp(), error_code = 'deadline_passed',
+update jobs set state = 'failed', epoch = epoch + 1, state_seq = 1, finished_at = clock_timestamp(), error_code = '{DeadlinePassed.code}',
     error_message = 'The deadline passed while the job waited.', error_retryable = false
 where id in (select id from jobs where state = 'queued' and deadline_at <= now() order by deadline_at limit {BATCH} for update skip locked)
 returning {PRESENT_COLUMNS}, jobs.owner, jobs.priority, jobs.cost
