@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from jobs.contract import PARAMETERS, JobParameters, JobRequest
+from jobs.contract import PARAMETERS, DiffusionRequest, JobParameters, JobRequest
 from jobs.errors import (
     ModelUnknown,
     RequestRefused,
@@ -65,6 +65,8 @@ class Admission:
         if request.task not in family.tasks:
             known = ", ".join(sorted(family.tasks))
             raise TaskUnsupported(f"{entry.name} ({family.title}) can do: {known}.", field="task")
+        if not isinstance(request, DiffusionRequest):
+            raise TaskUnsupported(f"{request.task} is not there yet.", field="task")
         parameters = self._resolve(request, entry, family)
         memory = needs_memory(entry, parameters.width, parameters.height)
         return NewJob(
@@ -92,7 +94,7 @@ class Admission:
             f"No model is named {name[:100]!r}. {_suggest(name, list(self.catalogue.entries))}", field="model"
         )
 
-    def _resolve(self, request: JobRequest, entry: ModelEntry, family: FamilyFacts) -> JobParameters:
+    def _resolve(self, request: DiffusionRequest, entry: ModelEntry, family: FamilyFacts) -> JobParameters:
         width = self._side("width", request.width, entry, family)
         height = self._side("height", request.height, entry, family)
         if width * height > self.max_pixels:
@@ -141,7 +143,7 @@ def request_hash(request: JobRequest) -> str:
     return hashlib.sha256(request.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
 
-def _scheduler(request: JobRequest, entry: ModelEntry, family: FamilyFacts) -> SchedulerSpec:
+def _scheduler(request: DiffusionRequest, entry: ModelEntry, family: FamilyFacts) -> SchedulerSpec:
     usual = find_scheduler(entry.default_scheduler or family.default_scheduler)
     name = request.scheduler
     if name is None and request.schedule_type is None:

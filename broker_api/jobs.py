@@ -1,10 +1,10 @@
 """Create, read, list, cancel and delete jobs over HTTP."""
 
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pydantic import BaseModel, Field
-from starlette.requests import Request
+from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from broker_api.admission import Admission
@@ -14,10 +14,11 @@ from broker_api.events import wait_for_end
 from broker_api.refusals import HeaderInvalid
 from broker_api.snapshots import Snapshot
 from jobs.changes import Change
-from jobs.contract import JobRequest, JobView
+from jobs.contract import JobRequest, JobView, Request
 from jobs.control import cancel, delete
 from jobs.errors import HardwareUnknown, ModelUnknown, TooLargeForFleet
 from jobs.fleet import Fleet
+from jobs.geometry import total_steps
 from jobs.intake import Accepted, NewJob, submit
 from jobs.reading import list_jobs, read_job, view
 from jobs.states import TERMINAL, State
@@ -56,7 +57,7 @@ class JobPage(BaseModel):
 async def create_job(call: Call) -> Response:
     """Admit and store a job, and answer at once or when it has ended."""
     seconds = call.query(CreateQuery).wait
-    job = await _admit(call, call.body(JobRequest), _idempotency_key(call.request))
+    job = await _admit(call, cast("JobRequest", call.body(Request)), _idempotency_key(call.request))
     async with call.services.pool.connection() as connection:
         accepted = await submit(connection, job)
     headers = {"location": f"/v1/jobs/{accepted.job}"}
@@ -130,7 +131,7 @@ async def _admit(call: Call, request: JobRequest, idempotency_key: str | None) -
         return admit(await snapshots.refresh())
 
 
-def _idempotency_key(request: Request) -> str | None:
+def _idempotency_key(request: HttpRequest) -> str | None:
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
@@ -151,7 +152,7 @@ def _fresh_view(change: Change, job: NewJob, fleet: Fleet) -> JobView:
         "id": change.job, "state": State.QUEUED, "task": job.parameters.task, "queue": change.queue,
         "created_at": change.at, "started_at": None, "finished_at": None, "available_at": change.at, "read_at": change.at,
         "cancel_requested_at": None, "worker": None, "seconds": None, "attempts": 0, "losses": 0, "ahead": None, "images": [],
-        "step": 0, "steps": job.parameters.steps * job.parameters.num_images,
+        "step": 0, "steps": total_steps(job.parameters),
         "request": job.parameters.model_dump(mode="json"),
         "serving": {"fitting": len(fitting), "online": len(online), "serving": len(serving)},
     }  # fmt: skip

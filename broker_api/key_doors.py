@@ -9,7 +9,7 @@ from broker_api.answers import json_answer
 from broker_api.endpoints import Call, not_found
 from broker_api.key_format import ID_LENGTH
 from broker_api.keys import KeyView, Scope, create_key_async, list_keys_async, revoke_key_async
-from jobs.contract import Name, Strict
+from jobs.parts import Name, Strict
 
 
 def _user_alone() -> list[Scope]:

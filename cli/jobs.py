@@ -10,7 +10,7 @@ from cli.following import follow, outcome
 from cli.output import age, plain, print_json, print_table
 from client.errors import ClientError
 from infra.settings import Settings
-from jobs.contract import JobView
+from jobs.contract import DiffusionParameters, JobView
 from jobs.states import TERMINAL, State
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="List, show, cancel, delete and watch jobs.")
@@ -51,7 +51,7 @@ def list_jobs(
             _progress(job),
             job.model,
             age(job.created_at),
-            plain(job.request.prompt, PROMPT_SHOWN),
+            plain(_prompt(job), PROMPT_SHOWN),
         )
         for job in found
     ]
@@ -117,6 +117,18 @@ def _progress(job: JobView) -> str:
     return f"{job.progress.step}/{job.progress.steps}"
 
 
+def _prompt(job: JobView) -> str:
+    return job.request.prompt if isinstance(job.request, DiffusionParameters) else ""
+
+
+def _diffusion_facts(request: DiffusionParameters) -> list[tuple[str, str | None]]:
+    return [
+        ("negative", request.negative_prompt or None),
+        ("guidance", f"{request.guidance_scale:g}"),
+        ("scheduler", " ".join(filter(None, (request.scheduler, request.schedule_type)))),
+    ]
+
+
 def _facts(job: JobView, url: str) -> list[tuple[str, str]]:
     request = job.request
     facts: list[tuple[str, str | None]] = [
@@ -127,12 +139,10 @@ def _facts(job: JobView, url: str) -> list[tuple[str, str]]:
         ("error", f"{job.error.message} ({job.error.code})" if job.error else None),
         ("task", job.task),
         ("model", job.model),
-        ("prompt", request.prompt),
-        ("negative", request.negative_prompt or None),
+        ("prompt", _prompt(job) or None),
+        *(_diffusion_facts(request) if isinstance(request, DiffusionParameters) else ()),
         ("size", f"{request.width} x {request.height}"),
         ("steps", _progress(job)),
-        ("guidance", f"{request.guidance_scale:g}"),
-        ("scheduler", " ".join(filter(None, (request.scheduler, request.schedule_type)))),
         ("seed", str(request.seed)),
         ("queue", job.queue),
         ("worker", job.worker),

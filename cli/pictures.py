@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from cli.failure import CommandFailed
-from jobs.contract import JobView
+from jobs.contract import DiffusionParameters, JobView
 
 LONGEST_STEM = 60
 
@@ -67,10 +67,14 @@ class Target:
                 return [file]
             return [file.with_stem(f"{file.stem}-{image.index}") for image in job.images]
         folder = self._folder or Path()
-        return [_free(folder / f"{_stem(job.request.prompt)}-{image.seed}{suffix}") for image in job.images]
+        return [_free(folder / f"{_stem(_said(job))}-{image.seed}{suffix}") for image in job.images]
 
     def _parent(self) -> Path:
         return Path() if self._file is None else self._file.parent
+
+
+def _said(job: JobView) -> str:
+    return job.request.prompt if isinstance(job.request, DiffusionParameters) else job.task
 
 
 def write_picture(path: Path, content: bytes) -> None:

@@ -74,6 +74,48 @@ class TooLargeForFleet(RequestRefused):
     code = "too_large_for_fleet"
 
 
+class AdapterUnknown(RequestRefused):
+    """No registered adapter of this kind has this name."""
+
+    code = "adapter_unknown"
+
+
+class FamilyMismatch(RequestRefused):
+    """The adapter was made for another family of models."""
+
+    code = "family_mismatch"
+
+
+class PictureRefused(RequestRefused):
+    """What was sent as a picture cannot be used as one."""
+
+    code = "picture_refused"
+
+
+class PictureTooLarge(RequestRefused):
+    """The picture has more pixels than this server takes."""
+
+    code = "picture_too_large"
+
+
+class UploadUnknown(RequestRefused):
+    """There is no such upload or picture."""
+
+    code = "upload_unknown"
+
+
+class PreprocessorUnknown(RequestRefused):
+    """No preprocessor has this name, or its weights are not here."""
+
+    code = "preprocessor_unknown"
+
+
+class OptionUnsupported(RequestRefused):
+    """The field asks for something that this task, model or preprocessor does not do."""
+
+    code = "option_unsupported"
+
+
 class IdempotencyMismatch(RequestRefused):
     """The idempotency key was used before with another request."""
 
@@ -108,6 +150,12 @@ class ModelMissing(JobFailure):
 
     code = "model_missing"
     retryable = True
+
+
+class PictureUnreadable(JobFailure):
+    """A picture the job refers to cannot be fetched or decoded."""
+
+    code = "picture_unreadable"
 
 
 class DrawingFailed(JobFailure):

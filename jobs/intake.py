@@ -18,6 +18,7 @@ from uuid_utils.compat import uuid7
 from jobs.changes import Change
 from jobs.contract import JobParameters
 from jobs.errors import IdempotencyMismatch
+from jobs.geometry import estimated_cost, total_steps
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,6 @@ union all select id, request_hash, null, null from known
 """
 
 
-def estimated_cost(parameters: JobParameters) -> int:
-    """Return the job's share of a device's time: pixels times steps, in units of 4 096."""
-    return max(1, parameters.width * parameters.height * parameters.steps * parameters.num_images // 4096)
-
-
 def batch_key(parameters: JobParameters, model_key: str) -> str:
     """Return a digest that is equal for jobs which one engine could draw together."""
     alike = f"{parameters.task}|{model_key}|{parameters.width}x{parameters.height}"
@@ -95,7 +91,7 @@ def _values(job: NewJob) -> dict[str, Any]:
         "batch_key": batch_key(parameters, job.model_key),
         "priority": parameters.priority,
         "cost": estimated_cost(parameters),
-        "steps": parameters.steps * parameters.num_images,
+        "steps": total_steps(parameters),
         "deadline_s": parameters.deadline_s,
         "idempotency_key": job.idempotency_key,
         "request_hash": job.request_hash,

@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,12 +11,30 @@ class Kind(StrEnum):
     """Name what a file is used as."""
 
     CHECKPOINT = "checkpoint"
+    LORA = "lora"  # and LoCon, LoHa, LoKr: `variant` says which
+    CONTROLNET = "controlnet"
+    EMBEDDING = "embedding"
+    VAE = "vae"
+    UPSCALER = "upscaler"
+    PREPROCESSOR = "preprocessor"  # weights of an annotator
 
 
 class Layout(StrEnum):
     """Name how the files lie on disk."""
 
-    DIFFUSERS = "diffusers"  # a folder with model_index.json
+    DIFFUSERS = "diffusers"  # a folder with model_index.json, or of one component with config.json
+    SINGLE_FILE = "file"  # one safetensors file
+
+
+#: The family of what serves every family: upscalers and preprocessors.
+ANY_FAMILY = "any"
+
+
+class ModelRef(NamedTuple):
+    """Name one entry: names are unique among entries of one kind."""
+
+    kind: Kind
+    name: str
 
 
 class Component(BaseModel):
@@ -37,17 +56,24 @@ class ModelEntry(BaseModel):
     name: str
     kind: Kind
     layout: Layout
-    family: str  # a key of `models_registry.families.FAMILIES`
+    family: str  # a key of `models_registry.families.FAMILIES`, or `ANY_FAMILY`
+    #: Checkpoints: `base`, `inpaint`; LoRAs: `lora`, `locon`, `loha`, `lokr`.
     variant: str = "base"
     path: Path
     #: Changes when any byte that matters changes: part of `model_key`, so a warm copy is never mistaken for the new file.
     fingerprint: str
     components: tuple[Component, ...]
-    #: Side of the square the model was trained at, pixels; the default size of its pictures.
-    native_size: int
+    #: Side of the square the model was trained at, pixels; the default size of its pictures. Like the next two, 0 for what does not draw.
+    native_size: int = 0
     #: Pixels per latent cell, from the VAE's config.
-    latent_factor: int
-    latent_channels: int
+    latent_factor: int = 0
+    latent_channels: int = 0
+    #: Upscalers: how much one pass enlarges.
+    scale: int | None = None
+    #: LoRAs: the largest rank of their matrices.
+    rank: int | None = None
+    #: Embeddings: how many tokens the name stands for.
+    vectors: int | None = None
     #: The model's own recommendations, over the family's.
     default_steps: int | None = None
     default_guidance_scale: float | None = None
@@ -57,6 +83,11 @@ class ModelEntry(BaseModel):
     def bytes(self) -> int:
         """Return the size of all weights as stored."""
         return sum(component.bytes for component in self.components)
+
+    @property
+    def ref(self) -> ModelRef:
+        """Return what names it."""
+        return ModelRef(self.kind, self.name)
 
     @property
     def model_key(self) -> str:

@@ -11,5 +11,8 @@ from typing import Any, Final
 import diffusers
 import transformers
 
+# Both import the rest of themselves later: this comes in time.
+import pipelines  # noqa: F401 - for what it does to torchvision
+
 DIFFUSERS: Final[Any] = diffusers
 TRANSFORMERS: Final[Any] = transformers

@@ -26,7 +26,10 @@ from jobs.dispatch import wake
 from jobs.errors import ModelMissing
 from jobs.events import Event, EventWriter
 from jobs.fleet import WorkerFacts
+from jobs.inputs import Inputs
+from jobs.needs import needs_of
 from models_registry import catalogue
+from models_registry.entries import ModelEntry, ModelRef
 from workers.cancels import CancelListener
 from workers.engine_process import EngineProcess
 from workers.engines.interface import Setup
@@ -185,15 +188,19 @@ class Agent:
         log.info(JOB_CLAIMED, job=str(job.id), epoch=job.epoch, model=job.parameters.model)
         now = datetime.now(UTC)
         started = Event(job=job.id, epoch=job.epoch, seq=1, type="started", at=now, data={"worker": self.facts.name})
-        entry = catalogue.find(line, job.parameters.model)
         feed = self._narrator.open(job.id, job.epoch, [job.predecessor, started])
-        if entry is None:
-            log.warning(MODEL_MISSING, job=str(job.id), model=job.parameters.model)
-            failure = ModelMissing(f"The model '{job.parameters.model}' is not where it was.")
+        models: dict[ModelRef, ModelEntry] = {}
+        for need in needs_of(job.parameters):
+            entry = catalogue.find(line, need.ref.name)
+            if entry is not None:
+                models[need.ref] = entry
+                continue
+            log.warning(MODEL_MISSING, job=str(job.id), model=need.ref.name)
+            failure = ModelMissing(f"The {need.ref.kind} '{need.ref.name}' is not where it was.")
             change = store.fail(line, job.id, job.epoch, feed.close(), failure)
             self._narrator.announce([] if change is None else [change.event])
             return
-        held = Held(job, entry, feed, PhaseClock(self._limits), lease_until)
+        held = Held(job, Inputs(models), feed, PhaseClock(self._limits), lease_until)
         self._tasks.began(held)
         self._foreman.take(held)
 

@@ -48,19 +48,19 @@ class Encoded:
     sha256: str
 
 
-def describe(parameters: JobParameters, entry: ModelEntry, seed: int) -> dict[str, Any]:
+def describe(parameters: JobParameters, entry: ModelEntry | None, seed: int) -> dict[str, Any]:
     """Return what the file says as JSON: enough to draw this picture again, alone."""
     said = parameters.model_dump(mode="json", exclude=set(PRIVATE))
-    return {**said, "seed": seed, "model_fingerprint": entry.fingerprint}
+    return {**said, "seed": seed, "model_fingerprint": _fingerprint(entry)}
 
 
-def encode(picture: Pictured, parameters: JobParameters, entry: ModelEntry) -> Encoded:
+def encode(picture: Pictured, parameters: JobParameters, entry: ModelEntry | None) -> Encoded:
     """Encode as the request's `output` says."""
     image = Image.frombytes("RGB", (picture.width, picture.height), picture.rgb)
     output = parameters.output
     infotext, facts = "", ""
     if output.metadata:
-        infotext = write_infotext(parameters, picture.seed, entry.fingerprint[:MODEL_HASH_DIGITS])
+        infotext = write_infotext(parameters, picture.seed, _fingerprint(entry)[:MODEL_HASH_DIGITS])
         facts = json.dumps(describe(parameters, entry, picture.seed), ensure_ascii=False, sort_keys=True)
     file = io.BytesIO()
     if output.format == "png":
@@ -74,6 +74,11 @@ def encode(picture: Pictured, parameters: JobParameters, entry: ModelEntry) -> E
         image.save(file, "WEBP", quality=output.quality, method=2, **_exif_and_xmp(infotext, facts, None))
     data = file.getvalue()
     return Encoded(data, MIMES[output.format], EXTENSIONS[output.format], hashlib.sha256(data).hexdigest())
+
+
+def _fingerprint(entry: ModelEntry | None) -> str:
+    """Return what identifies the weights; empty where no model draws."""
+    return "" if entry is None else entry.fingerprint
 
 
 def _png_text(infotext: str, facts: str) -> PngInfo:

@@ -156,7 +156,7 @@ class Foreman:
                 self._end(held, Ending.ENGINELESS)
             else:
                 held.life = self._life
-                self._engine.send(held.life, Draw((Item(*held.key, held.job.parameters, held.entry),)))
+                self._engine.send(held.life, Draw((Item(*held.key, held.job.parameters, held.inputs),)))
                 self._start_clock(time.monotonic())
             self._changed.notify_all()
 

@@ -8,8 +8,9 @@ from typing import Final
 from uuid import UUID
 
 from jobs.claims import ClaimedJob
+from jobs.geometry import total_steps
+from jobs.inputs import Inputs
 from jobs.store import StoredPicture
-from models_registry.entries import ModelEntry
 from workers.phases import PhaseClock
 from workers.progress import Feed
 
@@ -33,7 +34,7 @@ class Held:
     """What is known of one job; guarded by the foreman's lock, but for what never changes."""
 
     job: ClaimedJob
-    entry: ModelEntry
+    inputs: Inputs
     feed: Feed
     clock: PhaseClock
     #: Monotonic time at which the lease is over unless it is renewed.
@@ -59,7 +60,7 @@ class Held:
     @property
     def steps(self) -> int:
         """Return the steps of all its pictures."""
-        return self.job.parameters.steps * self.job.parameters.num_images
+        return total_steps(self.job.parameters)
 
     @property
     def is_nearly_drawn(self) -> bool:

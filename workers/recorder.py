@@ -21,6 +21,7 @@ from jobs import store
 from jobs.changes import Change
 from jobs.errors import JobFailure, PictureInvalid
 from jobs.events import Event
+from jobs.geometry import picture_count
 from jobs.reading import image_url
 from jobs.store import StoredPicture
 from workers.engines.interface import Pictured
@@ -139,10 +140,9 @@ class Recorder:
         except Exception as problem:  # noqa: BLE001 - whatever an encoder raises ends this job alone
             self._fail(held, PictureInvalid(f"The picture could not be encoded: {problem}"))
             return
-        if len(pictures) != held.job.parameters.num_images:
-            self._fail(
-                held, PictureInvalid(f"The engine drew {len(pictures)} of {held.job.parameters.num_images} pictures.")
-            )
+        wanted = picture_count(held.job.parameters)
+        if len(pictures) != wanted:
+            self._fail(held, PictureInvalid(f"The engine drew {len(pictures)} of {wanted} pictures."))
             return
         first = held.feed.close(len(pictures))
         seq = first + len(pictures)

@@ -39,7 +39,7 @@ def store_picture(
 
     Raises StorageUnavailable when it cannot be stored.
     """
-    encoded = encode(report, held.job.parameters, held.entry)
+    encoded = encode(report, held.job.parameters, held.inputs.main(held.job.parameters))
     key = picture_key(held.job.id, held.job.epoch, report.index, encoded)
 
     def worth_another_try(problem: Exception) -> bool:

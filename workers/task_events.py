@@ -13,6 +13,7 @@ import celery
 
 from infra.logging import get_logger
 from jobs.changes import Change
+from jobs.geometry import picture_count
 from workers.held import Held
 
 #: Of a prompt so many characters are shown.
@@ -51,10 +52,10 @@ class JobsAsTasks:
         parameters = held.job.parameters
         shown = {
             "model": parameters.model,
-            "steps": parameters.steps,
+            "steps": held.steps,
             "size": f"{parameters.width}x{parameters.height}",
-            "images": parameters.num_images,
-            "prompt": parameters.prompt[:SHOWN_PROMPT],
+            "images": picture_count(parameters),
+            "prompt": getattr(parameters, "prompt", "")[:SHOWN_PROMPT],
         }
         tries = held.job.attempts + held.job.losses
         told = {"name": parameters.task, "args": "()", "kwargs": repr(shown), "retries": tries}

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from jobs.contract import JobParameters
+from jobs.contract import DiffusionParameters, JobParameters
 from models_registry.schedulers import SCHEDULE_TYPES, SchedulerNameError, find_scheduler
 
 NEGATIVE: Final = "Negative prompt:"
@@ -32,6 +32,8 @@ class Infotext(NamedTuple):
 
 def write_infotext(parameters: JobParameters, seed: int, model_hash: str) -> str:
     """Return the infotext of one picture; `seed` is the picture's own."""
+    if not isinstance(parameters, DiffusionParameters):
+        return f"Size: {parameters.width}x{parameters.height}, Model hash: {model_hash}, Model: {parameters.model}"
     sampler, schedule = _sampler(parameters)
     fields = {
         "Steps": str(parameters.steps),
@@ -67,7 +69,7 @@ def parse_infotext(text: str) -> Infotext:
     return Infotext("\n".join(prompt), "\n".join(negative), fields)
 
 
-def _sampler(parameters: JobParameters) -> tuple[str, str]:
+def _sampler(parameters: DiffusionParameters) -> tuple[str, str]:
     try:
         spec = find_scheduler(parameters.scheduler, parameters.schedule_type)
     except SchedulerNameError:

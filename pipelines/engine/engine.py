@@ -20,6 +20,8 @@ class Counters:
     """Count what was really done: tests gate on these, never on time."""
 
     loads: int = 0
+    #: Of LoRAs, ControlNets, embeddings, VAEs and upscalers.
+    component_loads: int = 0
     prepares: int = 0
     denoise_calls: int = 0
     denoise_rows: int = 0

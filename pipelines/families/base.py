@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from jobs.contract import JobParameters, image_seed
+from jobs.contract import DiffusionParameters, image_seed
 from jobs.errors import DrawingFailed
 from models_registry.entries import ModelEntry
 from models_registry.families import FAMILIES, FamilyFacts
@@ -69,10 +69,10 @@ class Family(ABC):
         return FAMILIES[self.name]
 
     @abstractmethod
-    def arguments(self, parameters: JobParameters) -> dict[str, Any]:
+    def arguments(self, parameters: DiffusionParameters) -> dict[str, Any]:
         """Return the keyword arguments of the pipeline's call, the generator and the callback apart."""
 
-    def prepare(self, parameters: JobParameters, index: int, resume: Checkpoint | None = None) -> State:
+    def prepare(self, parameters: DiffusionParameters, index: int, resume: Checkpoint | None = None) -> State:
         """Start picture `index` of a job, or go on from a checkpoint; return it before its next step.
 
         Raises `JobFailure` when it cannot be drawn, and `CheckpointMismatchError` for a checkpoint of something else.
@@ -129,7 +129,7 @@ class Family(ABC):
             raise failure
         return [state.picture for state in states if state.picture is not None]
 
-    def cost(self, parameters: JobParameters) -> Cost:
+    def cost(self, parameters: DiffusionParameters) -> Cost:
         """Estimate what one picture of the job asks of the device."""
         rows = 2 if parameters.guidance_scale > 1 else 1
         spec = find_scheduler(parameters.scheduler, parameters.schedule_type)
@@ -158,7 +158,7 @@ class Family(ABC):
         if failure is not None:
             state.failure = errors[state] = failure
 
-    def _scheduler(self, parameters: JobParameters, seed: int) -> Any:
+    def _scheduler(self, parameters: DiffusionParameters, seed: int) -> Any:
         try:
             spec = find_scheduler(parameters.scheduler, parameters.schedule_type)
         except SchedulerNameError as error:
@@ -169,7 +169,7 @@ class Family(ABC):
             self._templates[key] = attempt(lambda: build_scheduler(spec, config, parameters.steps))
         return seed_scheduler(copy.deepcopy(self._templates[key]), seed)
 
-    def _digest(self, parameters: JobParameters, index: int) -> str:
+    def _digest(self, parameters: DiffusionParameters, index: int) -> str:
         """Identify what a checkpoint belongs to: everything that changes the picture's bits, nothing else."""
         shown = parameters.model_dump_json(
             exclude={"labels", "priority", "deadline_s", "preview_every", "output", "hardware", "num_images", "seed"}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jobs.contract import JobParameters
+from jobs.contract import DiffusionParameters
 from pipelines.families.base import Family
 from pipelines.prompts import long_embeddings
 
@@ -12,7 +12,7 @@ class StableDiffusion15(Family):
 
     name = "sd15"
 
-    def arguments(self, parameters: JobParameters) -> dict[str, Any]:
+    def arguments(self, parameters: DiffusionParameters) -> dict[str, Any]:
         """Return the arguments of `StableDiffusionPipeline.__call__`."""
         return {
             **long_embeddings(self.pipe, parameters.prompt, parameters.negative_prompt),

@@ -15,7 +15,7 @@ from typing import Final
 
 from jobs.contract import JobParameters, image_seed
 from jobs.errors import DrawingFailed, OutOfMemory, PictureInvalid
-from models_registry.entries import ModelEntry
+from jobs.geometry import picture_count, steps_per_picture, total_steps
 from workers.engines.interface import (
     Engine,
     Item,
@@ -52,13 +52,11 @@ def directives(prompt: str) -> dict[str, float]:
     return {name: float(figure or 0) for name, figure in DIRECTIVE.findall(prompt)}
 
 
-def pattern(
-    entry: ModelEntry, parameters: JobParameters, seed: int, size: tuple[int, int], blend: float = 1.0
-) -> bytes:
+def pattern(model_key: str, parameters: JobParameters, seed: int, size: tuple[int, int], blend: float = 1.0) -> bytes:
     """Return RGB bytes of a picture of this width and height; a smaller `blend` is nearer to grey."""
     width, height = size
-    shape = [getattr(parameters, name) for name in SHAPING]
-    digest = hashlib.sha256(repr((entry.model_key, shape, seed)).encode()).digest()
+    shape = [getattr(parameters, name, None) for name in SHAPING]
+    digest = hashlib.sha256(repr((model_key, shape, seed)).encode()).digest()
     colours = hashlib.shake_256(digest).digest(CELLS * CELLS * 3)
     mixed = bytes(round(128 + (value - 128) * blend) for value in colours)
     rows = []
@@ -82,22 +80,22 @@ class FakeEngine(OneAfterAnother):
 
     def draw(self, link: Link, item: Item) -> Generator[None]:
         """Draw an item as its prompt's directives say."""
-        asked = directives(item.parameters.prompt)
+        asked = directives(getattr(item.parameters, "prompt", ""))
         self._load(link, item, asked)
         yield
         link.send(PhaseBegan(item.job, item.epoch, "encode"))
         parameters = item.parameters
-        steps = parameters.steps * parameters.num_images
-        for index in range(parameters.num_images):
+        each = steps_per_picture(parameters)
+        for index in range(picture_count(parameters)):
             link.send(PhaseBegan(item.job, item.epoch, "step"))
-            for step in range(1, parameters.steps + 1):
+            for step in range(1, each + 1):
                 self._step(link, item, asked, index, step)
-                link.send(Stepped(item.job, item.epoch, index * parameters.steps + step, steps, index))
+                link.send(Stepped(item.job, item.epoch, index * each + step, total_steps(parameters), index))
                 yield
             link.send(PhaseBegan(item.job, item.epoch, "decode"))
             time.sleep(asked.get("decode", 0.0))
             seed = image_seed(parameters, index)
-            rgb = pattern(item.entry, parameters, seed, (parameters.width, parameters.height))
+            rgb = pattern(_key(item), parameters, seed, (parameters.width, parameters.height))
             link.send(Pictured(item.job, item.epoch, index, seed, parameters.width, parameters.height, rgb))
             yield
 
@@ -106,28 +104,37 @@ class FakeEngine(OneAfterAnother):
 
     def _load(self, link: Link, item: Item, asked: dict[str, float]) -> None:
         link.send(PhaseBegan(item.job, item.epoch, "load"))
-        key = item.entry.model_key
+        key = _key(item)
         if key in self._models:
             self._models.move_to_end(key)
             return
         if "load-hang" in asked:
             _hang()
         time.sleep(asked.get("load", 0.0))
-        while self._models and sum(self._models.values()) + item.entry.bytes > self._memory:
+        while self._models and sum(self._models.values()) + _bytes(item) > self._memory:
             self._models.popitem(last=False)
-        self._models[key] = item.entry.bytes
+        self._models[key] = _bytes(item)
         self._loads += 1
         link.send(Resident(tuple(self._models), self._loads, sum(self._models.values())))
 
     def _step(self, link: Link, item: Item, asked: dict[str, float], index: int, step: int) -> None:
         parameters = item.parameters
         time.sleep(asked.get("step", STEP_SECONDS))
-        if step == (parameters.steps + 1) // 2:
+        steps = steps_per_picture(parameters)
+        if step == (steps + 1) // 2:
             _misbehave(asked)
         if parameters.preview_every and step % parameters.preview_every == 0:
             side = PREVIEW_SIDE
-            rgb = pattern(item.entry, parameters, image_seed(parameters, index), (side, side), step / parameters.steps)
+            rgb = pattern(_key(item), parameters, image_seed(parameters, index), (side, side), step / steps)
             link.send(Previewed(item.job, item.epoch, step, index, side, side, rgb))
+
+
+def _key(item: Item) -> str:
+    return item.parameters.task if item.entry is None else item.entry.model_key
+
+
+def _bytes(item: Item) -> int:
+    return 0 if item.entry is None else item.entry.bytes
 
 
 def _misbehave(asked: dict[str, float]) -> None:

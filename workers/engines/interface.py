@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from jobs.contract import JobParameters
+from jobs.inputs import Inputs
 from models_registry.entries import ModelEntry
 
 Phase = Literal["load", "encode", "step", "decode"]
@@ -41,7 +42,12 @@ class Item:
     job: UUID
     epoch: int
     parameters: JobParameters
-    entry: ModelEntry
+    inputs: Inputs
+
+    @property
+    def entry(self) -> ModelEntry | None:
+        """Return the model whose warmth counts; None where none is needed."""
+        return self.inputs.main(self.parameters)
 
 
 @dataclass(frozen=True)

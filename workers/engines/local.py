@@ -11,7 +11,9 @@ from typing import Final
 
 import torch
 
+from jobs.contract import DiffusionParameters
 from jobs.errors import DrawingFailed, OutOfMemory
+from jobs.geometry import picture_count, steps_per_picture
 from models_registry.entries import ModelEntry
 from models_registry.memory import needs_memory, weights_memory
 from pipelines.engine.engine import Counters
@@ -53,11 +55,15 @@ class LocalEngine(OneAfterAnother):
 
     def draw(self, link: Link, item: Item) -> Generator[None]:
         """Draw an item's pictures one after another."""
-        family = self._family(link, item)
+        parameters = item.parameters
+        entry = item.entry
+        if entry is None or not isinstance(parameters, DiffusionParameters):
+            raise DrawingFailed(f"this engine draws no {parameters.task}")
+        family = self._family(link, item, entry)
         yield
-        for index in range(item.parameters.num_images):
+        for index in range(picture_count(parameters)):
             link.send(PhaseBegan(item.job, item.epoch, "encode"))
-            state = family.prepare(item.parameters, index)
+            state = family.prepare(parameters, index)
             try:
                 link.send(PhaseBegan(item.job, item.epoch, "step"))
                 yield
@@ -96,8 +102,9 @@ class LocalEngine(OneAfterAnother):
             link.send(PhaseBegan(item.job, item.epoch, "step"))
             return
         parameters = item.parameters
-        done = state.index * parameters.steps + min(state.step, parameters.steps)
-        link.send(Stepped(item.job, item.epoch, done, parameters.steps * parameters.num_images, state.index))
+        each = steps_per_picture(parameters)
+        done = state.index * each + min(state.step, each)
+        link.send(Stepped(item.job, item.epoch, done, each * picture_count(parameters), state.index))
         if parameters.preview_every and state.step % parameters.preview_every == 0:
             self._preview(link, item, state)
 
@@ -121,13 +128,13 @@ class LocalEngine(OneAfterAnother):
 
     # -- what is loaded ------------------------------------------------------------------------------------------------
 
-    def _family(self, link: Link, item: Item) -> Family:
+    def _family(self, link: Link, item: Item, entry: ModelEntry) -> Family:
         """Return the item's model, loading it if need be."""
         link.send(PhaseBegan(item.job, item.epoch, "load"))
-        key = item.entry.model_key
+        key = entry.model_key
         if key not in self._families:
-            self._make_room(item)
-            self._families[key] = self._load(link, item.entry)
+            self._make_room(item, entry)
+            self._families[key] = self._load(link, entry)
             self._tell(link)
         self._families.move_to_end(key)
         return self._families[key]
@@ -145,9 +152,9 @@ class LocalEngine(OneAfterAnother):
         self._give_back()
         return load(entry, self._device, counters=self._counters)
 
-    def _make_room(self, item: Item) -> None:
+    def _make_room(self, item: Item, entry: ModelEntry) -> None:
         parameters = item.parameters
-        wanted = needs_memory(item.entry, parameters.width, parameters.height) * self._weight
+        wanted = needs_memory(entry, parameters.width, parameters.height) * self._weight
         evicted = False
         while self._families and self._held() + wanted > self._budget:
             self._evict_oldest()
@@ -157,7 +164,8 @@ class LocalEngine(OneAfterAnother):
 
     def _evict_others(self, link: Link, item: Item) -> bool:
         """Drop every model but the item's; return whether there was another one."""
-        others = [key for key in self._families if key != item.entry.model_key]
+        own = None if item.entry is None else item.entry.model_key
+        others = [key for key in self._families if key != own]
         for key in others:
             self._families.pop(key).close()
         if others:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from jobs.contract import Txt2ImgParameters
+from jobs.inputs import Inputs
 from models_registry.entries import Kind, Layout, ModelEntry
 from workers.engine_process import EngineProcess
 from workers.engines.interface import Draw, Drawn, Item, PhaseBegan, Report, Setup
@@ -103,7 +104,7 @@ def item(prompt: str = "x", steps: int = 3) -> Item:
         latent_factor=8,
         latent_channels=4,
     )
-    return Item(uuid4(), 1, parameters, entry)
+    return Item(uuid4(), 1, parameters, Inputs({entry.ref: entry}))
 
 
 def test_engine_process_draws_and_quits(start: StartEngine, owner: Owner) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from jobs.contract import Txt2ImgParameters
 from jobs.errors import OutOfMemory
+from jobs.inputs import Inputs
 from models_registry.catalogue import scan
 from models_registry.entries import Component, Kind, Layout, ModelEntry
 from pipelines.engine.engine import StepReport
@@ -81,7 +82,7 @@ def item(model: ModelEntry, **changes: object) -> Item:
         preview_every=2,
         num_images=2,
     ).model_copy(update=changes)
-    return Item(uuid4(), 1, parameters, model)
+    return Item(uuid4(), 1, parameters, Inputs({model.ref: model}))
 
 
 def run(
@@ -94,10 +95,12 @@ def run(
     return link
 
 
-def drawn_by_hand(model: ModelEntry, parameters: Txt2ImgParameters, index: int) -> bytes:
+def drawn_by_hand(item: Item, index: int) -> bytes:
     """Draw one picture with the pipeline alone."""
-    family = load(model, "cpu")
-    state = family.prepare(parameters, index)
+    assert item.entry is not None
+    assert isinstance(item.parameters, Txt2ImgParameters)
+    family = load(item.entry, "cpu")
+    state = family.prepare(item.parameters, index)
     while state.phase == "denoise":
         assert not family.step([state]).errors
     [picture] = family.finish([state])
@@ -113,7 +116,7 @@ def test_local_engine_draws_what_the_pipeline_draws(folder: Path) -> None:
     pictures = link.of(Pictured)
     assert [(picture.index, picture.seed) for picture in pictures] == [(0, 7), (1, 8)]
     for picture in pictures:
-        assert picture.rgb == drawn_by_hand(wanted.entry, wanted.parameters, picture.index)
+        assert picture.rgb == drawn_by_hand(wanted, picture.index)
     assert [report.step for report in link.of(Stepped)] == list(range(1, 9))
     previews = link.of(Previewed)
     assert [(preview.image, preview.step) for preview in previews] == [(0, 2), (0, 4), (1, 2), (1, 4)]
@@ -152,7 +155,7 @@ def test_local_engine_stops_at_the_next_step(folder: Path) -> None:
     link = run(Draw((first, second)), answer=cancel_at_two)
     assert max(report.step for report in link.of(Stepped) if report.job == first.job) == 2
     assert link.of(Stopped) == [Stopped(first.job, 1)]
-    assert link.of(Pictured)[0].rgb == drawn_by_hand(second.entry, second.parameters, 0)
+    assert link.of(Pictured)[0].rgb == drawn_by_hand(second, 0)
     assert link.of(Resident)[-1].loads == 1
 
 
@@ -190,14 +193,14 @@ def test_local_engine_reports_out_of_memory_and_goes_on(folder: Path, monkeypatc
     first, second = item(entry(folder)), item(entry(folder), num_images=1)
     link = run(Draw((first, second)))
     assert [(report.job, report.code) for report in link.of(Failed)] == [(first.job, "out_of_memory")]
-    assert link.of(Pictured)[0].rgb == drawn_by_hand(second.entry, second.parameters, 0)
+    assert link.of(Pictured)[0].rgb == drawn_by_hand(second, 0)
     assert link.of(Resident)[-1].loads == 1
 
 
 def test_local_engine_makes_room_before_it_gives_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With another model loaded, running out of memory costs that model its place and the job nothing."""
     other, wanted = item(entry(folder, "other"), num_images=1, steps=1), item(entry(folder), num_images=1)
-    expected = drawn_by_hand(wanted.entry, wanted.parameters, 0)
+    expected = drawn_by_hand(wanted, 0)
     begun: list[bool] = []
 
     def run_short(report: Report) -> None:

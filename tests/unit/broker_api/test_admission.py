@@ -9,9 +9,10 @@ from uuid import uuid4
 import pytest
 
 from broker_api.admission import Admission, NoModels, request_hash
-from jobs.contract import parse_request
+from jobs.contract import Txt2ImgParameters, parse_request
 from jobs.errors import RequestRefused
 from jobs.fleet import Fleet, WorkerFacts, WorkerView
+from jobs.intake import NewJob
 from models_registry.catalogue import Catalogue
 from models_registry.entries import Component, Kind, Layout, ModelEntry
 from models_registry.schedulers import find_scheduler
@@ -60,10 +61,16 @@ def request(**fields: Any) -> Any:
     return parse_request({"prompt": "a red circle", **fields})
 
 
+def drawn_by(job: NewJob) -> Txt2ImgParameters:
+    """Return what a text-to-image job is drawn from."""
+    assert isinstance(job.parameters, Txt2ImgParameters)
+    return job.parameters
+
+
 def test_admit_fills_in_every_default() -> None:
     """What a request leaves out comes from the model, then from its family; a drawn seed is reported."""
     job = admission(entry(default_steps=20, default_scheduler="Euler a")).admit(request(), owner="ann")
-    drawn = job.parameters
+    drawn = drawn_by(job)
     assert (drawn.model, drawn.width, drawn.height, drawn.steps) == ("shapes-sd15", 512, 512, 20)
     assert (drawn.guidance_scale, drawn.scheduler, drawn.schedule_type, drawn.seed) == (7.0, "Euler a", None, 1234)
     assert drawn.preview_every == 2
@@ -75,7 +82,7 @@ def test_admit_keeps_what_was_asked_for() -> None:
     asked = request(
         model="SHAPES-SD15", width=640, height=448, steps=1, guidance_scale=0, scheduler="dpmpp_2m karras", seed=2**64 - 1, preview_every=0,
     )  # fmt: skip
-    drawn = admission(entry()).admit(asked, owner="ann").parameters
+    drawn = drawn_by(admission(entry()).admit(asked, owner="ann"))
     assert (drawn.width, drawn.height, drawn.steps, drawn.guidance_scale) == (640, 448, 1, 0)
     assert (drawn.model, drawn.scheduler, drawn.schedule_type) == ("shapes-sd15", "DPM++ 2M", "karras")
     assert (drawn.seed, drawn.preview_every) == (2**64 - 1, 0)
@@ -83,13 +90,13 @@ def test_admit_keeps_what_was_asked_for() -> None:
 
 def test_admit_takes_a_schedule_type_alone() -> None:
     """It replaces the one the model's usual scheduler comes with."""
-    drawn = admission(entry()).admit(request(schedule_type="exponential"), owner="ann").parameters
+    drawn = drawn_by(admission(entry()).admit(request(schedule_type="exponential"), owner="ann"))
     assert (drawn.scheduler, drawn.schedule_type) == ("DPM++ 2M", "exponential")
 
 
 def test_admit_fills_in_names_that_a_worker_finds() -> None:
     """Scheduler and schedule type of every admitted job are canonical: finding them again changes nothing."""
-    drawn = admission(entry()).admit(request(scheduler="DPM++ 2M SDE Heun Exponential"), owner="ann").parameters
+    drawn = drawn_by(admission(entry()).admit(request(scheduler="DPM++ 2M SDE Heun Exponential"), owner="ann"))
     found = find_scheduler(drawn.scheduler, drawn.schedule_type)
     assert (found.name, found.schedule_type) == (drawn.scheduler, drawn.schedule_type)
 

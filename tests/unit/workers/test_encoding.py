@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
-from jobs.contract import MAX_PROMPT, Output, Txt2ImgParameters
+from jobs.contract import Txt2ImgParameters
+from jobs.parts import MAX_PROMPT, Output
 from jobs.prompts.infotext import parse_infotext
 from models_registry.entries import Kind, Layout, ModelEntry
 from workers.encoding import encode

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from jobs.contract import Txt2ImgParameters
+from jobs.inputs import Inputs
 from models_registry.entries import Component, Kind, Layout, ModelEntry
 from tests.unit.workers.memory_link import MemoryLink
 from workers.engines.fake import FakeEngine, directives, pattern
@@ -61,7 +62,7 @@ def item(prompt: str = "[[step=0]]", *, model: str = "shapes", **changes: object
         preview_every=2,
         num_images=2,
     ).model_copy(update=changes)
-    return Item(uuid4(), 1, parameters, entry(model))
+    return Item(uuid4(), 1, parameters, Inputs({entry(model).ref: entry(model)}))
 
 
 def run(*commands: Command, answer: Callable[[Report], Command | None] = lambda _: None) -> MemoryLink:
@@ -160,12 +161,12 @@ def test_engine_does_not_blame_the_job_for_a_broken_device() -> None:
 def test_pattern_follows_from_model_parameters_and_seed() -> None:
     """What shapes the picture changes it; what is about delivery does not."""
     asked = item().parameters
-    first = pattern(entry(), asked, 5, (64, 32))
-    assert pattern(entry(), asked.model_copy(update={"priority": 1, "num_images": 4}), 5, (64, 32)) == first
+    first = pattern(entry().model_key, asked, 5, (64, 32))
+    assert pattern(entry().model_key, asked.model_copy(update={"priority": 1, "num_images": 4}), 5, (64, 32)) == first
     others = [
-        pattern(entry("other"), asked, 5, (64, 32)),
-        pattern(entry(), asked.model_copy(update={"prompt": "y"}), 5, (64, 32)),
-        pattern(entry(), asked, 6, (64, 32)),
+        pattern(entry("other").model_key, asked, 5, (64, 32)),
+        pattern(entry().model_key, asked.model_copy(update={"prompt": "y"}), 5, (64, 32)),
+        pattern(entry().model_key, asked, 6, (64, 32)),
     ]
     assert first not in others
     assert len(set(others)) == 3

@@ -16,6 +16,7 @@ from jobs.claims import ClaimedJob
 from jobs.contract import Txt2ImgParameters
 from jobs.errors import JobFailure
 from jobs.events import Event
+from jobs.inputs import Inputs
 from models_registry.entries import Kind, Layout, ModelEntry
 from workers.engines.interface import (
     Cancel,
@@ -148,7 +149,9 @@ class Desk:
         before = Event(job=job, epoch=0, seq=1, type="queued", at=now, data={})
         claimed = ClaimedJob(job, 1, "ann", "txt2img.cpu", parameters, "shapes@0", 0, 0, now, before)
         narrator = Narrator(SilentWriter(), print)  # type: ignore[arg-type]
-        held = Held(claimed, ENTRY, Feed(narrator, job, 1, 2), PhaseClock(LIMITS), time_after(lease))
+        held = Held(
+            claimed, Inputs({ENTRY.ref: ENTRY}), Feed(narrator, job, 1, 2), PhaseClock(LIMITS), time_after(lease)
+        )
         self.foreman.take(held)
         return held
 
