@@ -21,11 +21,11 @@ def define_missing_operators() -> bool:
     """Declare what torchvision's own library fails to bring; return whether that was needed. Call it before torchvision is imported."""
     if _LIBRARIES or importlib.util.find_spec("torchvision") is None or _own_library_loads():
         return False
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for operator in _OPERATORS:
         # Another program around us may have declared it for itself.
         if not hasattr(torch.ops.torchvision, operator):
-            library.define(f"{operator}{_ARGUMENTS}")
+            library.define(f"{operator}{_ARGUMENTS}")  # type: ignore[no-untyped-call]
     _LIBRARIES.append(library)
     return True
 
@@ -39,7 +39,7 @@ def _own_library_loads() -> bool:
     if spec is None or spec.origin is None:
         return False
     try:
-        torch.ops.load_library(Path(spec.origin))
+        torch.ops.load_library(Path(spec.origin))  # type: ignore[no-untyped-call]
     except (OSError, RuntimeError):
         return False
     return True
