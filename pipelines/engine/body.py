@@ -8,7 +8,7 @@ import copy
 import functools
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple, Self
 
 import greenlet
@@ -53,7 +53,8 @@ class _Bar:
 class Body:
     """One run of a pipeline, paused between `advance` calls; `close` must be called.
 
-    `scheduler` becomes the run's own: hand over a deep copy, because schedulers hold the state of their loop.
+    `scheduler` becomes the run's own: hand over a deep copy, because schedulers hold the state of their loop. `components` take the place
+    of the pipeline's own.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class Body:
         arguments: Mapping[str, Any],
         generator: torch.Generator,
         resume: Checkpoint | None = None,
+        *,
+        components: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         #: User steps done and to do; `total` is 0 until the loop is reached.
         self.step = 0
@@ -78,7 +81,7 @@ class Body:
         self._thread = threading.get_ident()
         self._fresh: dict[str, Any] = {}
         self._scheduler = self._watched(scheduler)
-        self._pipe = self._clone(pipe, asking)
+        self._pipe = self._clone(pipe, asking, components)
         call = functools.partial(
             self._pipe.__call__,
             **arguments,
@@ -142,14 +145,15 @@ class Body:
         )
         return scheduler
 
-    def _clone(self, pipe: Any, asking: Asking) -> Any:
+    def _clone(self, pipe: Any, asking: Asking, components: Mapping[str, Any]) -> Any:
         clone = copy.copy(pipe)
         # Through the dict, because assigning would register the proxies in the configuration.
         attributes = vars(clone)
         attributes.pop("_num_timesteps", None)
         attributes["scheduler"] = self._scheduler
+        attributes.update(components)
         for name, kinds in asking.items():
-            attributes[name] = Proxy(getattr(pipe, name), kinds, self._pause)
+            attributes[name] = Proxy(components.get(name) or getattr(pipe, name), kinds, self._pause)
         attributes["progress_bar"] = self._on_prepared
         # Whoever owns the weights decides where they live, and hooks are shared between runs.
         attributes["maybe_free_model_hooks"] = _nothing

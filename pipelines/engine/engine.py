@@ -97,7 +97,8 @@ class Engine:
             failure: JobFailure | None = None
             answer: object = None
             try:
-                answer = ask.perform()
+                with state.applied():
+                    answer = ask.perform()
             # Anything a model call raises is this state's error; it stays at its ask and may be stepped again.
             except Exception as error:  # noqa: BLE001
                 failure = as_failure(error)

@@ -1,6 +1,7 @@
 """One picture in flight, as the caller sees it: progress, preview, checkpoint, close."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
@@ -27,6 +28,8 @@ class State:
         request: str,
         preview: Callable[[torch.Tensor, Stepped | None, Any], Pixels],
         closed: Callable[["State"], None],
+        applied: Callable[[], AbstractContextManager[object]],
+        finish: Callable[[Pixels], Pixels],
     ) -> None:
         #: Unique within the family.
         self.id = f"{number}.{index}"
@@ -38,6 +41,10 @@ class State:
         #: Set when the run itself is broken; a failed model call leaves it None and can be stepped again.
         self.failure: JobFailure | None = None
         self.picture: Picture | None = None
+        #: To be entered around each of its model calls.
+        self.applied = applied
+        #: What is done to the finished pixels.
+        self.finish = finish
         self._body = body
         self._request = request
         self._preview = preview

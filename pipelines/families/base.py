@@ -16,6 +16,7 @@ import torch
 
 from jobs.contract import DiffusionParameters, image_seed
 from jobs.errors import DrawingFailed
+from jobs.inputs import NO_INPUTS, Inputs
 from models_registry.entries import ModelEntry
 from models_registry.families import FAMILIES, FamilyFacts
 from models_registry.schedulers import SchedulerNameError, find_scheduler
@@ -25,6 +26,7 @@ from pipelines.engine.checkpoint import Checkpoint
 from pipelines.engine.engine import Counters, Engine, StepReport
 from pipelines.engine.state import State, check_fits
 from pipelines.failures import as_failure, attempt
+from pipelines.families.plan import Plan
 from pipelines.pictures import Picture, to_pixels
 from pipelines.previews import PreviewMatrix, denoised
 from pipelines.schedulers import STEP_BOUND, build_scheduler, seed_scheduler
@@ -69,10 +71,17 @@ class Family(ABC):
         return FAMILIES[self.name]
 
     @abstractmethod
-    def arguments(self, parameters: DiffusionParameters) -> dict[str, Any]:
-        """Return the keyword arguments of the pipeline's call, the generator and the callback apart."""
+    def plan(self, parameters: DiffusionParameters, inputs: Inputs) -> Plan:
+        """Return how a picture of these parameters is drawn."""
 
-    def prepare(self, parameters: DiffusionParameters, index: int, resume: Checkpoint | None = None) -> State:
+    def prepare(
+        self,
+        parameters: DiffusionParameters,
+        index: int,
+        inputs: Inputs = NO_INPUTS,
+        *,
+        resume: Checkpoint | None = None,
+    ) -> State:
         """Start picture `index` of a job, or go on from a checkpoint; return it before its next step.
 
         Raises `JobFailure` when it cannot be drawn, and `CheckpointMismatchError` for a checkpoint of something else.
@@ -83,15 +92,16 @@ class Family(ABC):
         if resume is not None:
             check_fits(resume, request, scheduler)
         with torch.no_grad():
-            arguments = attempt(lambda: self.arguments(parameters))
+            plan = attempt(lambda: self.plan(parameters, inputs))
         body = Body(
-            self.pipe,
+            plan.pipe,
             scheduler,
             self.asking,
-            {**arguments, "output_type": "np", "return_dict": False},
+            {**plan.arguments, "output_type": "np", "return_dict": False},
             # On the CPU whatever the device: the same seed gives the same noise everywhere.
             torch.Generator("cpu").manual_seed(seed),
             resume,
+            components=plan.components,
         )
         state = State(
             body,
@@ -103,6 +113,8 @@ class Family(ABC):
                 denoised(latents, stepped, own), self.entry.latent_factor
             ),
             closed=self.open_states.discard,
+            applied=plan.applied,
+            finish=plan.finish,
         )
         self.open_states.add(state)
         try:
@@ -151,7 +163,7 @@ class Family(ABC):
         images = np.asarray(state.ask.args[0][0])
         failure = None
         try:
-            state.picture = Picture(state.index, state.seed, to_pixels(images[0]))
+            state.picture = Picture(state.index, state.seed, state.finish(to_pixels(images[0])))
             state.ask = Ask("done")  # the floats are four times as large
         except Exception as error:  # noqa: BLE001 - one state's error must not lose the others' pictures
             failure = as_failure(error)

@@ -63,7 +63,7 @@ class LocalEngine(OneAfterAnother):
         yield
         for index in range(picture_count(parameters)):
             link.send(PhaseBegan(item.job, item.epoch, "encode"))
-            state = family.prepare(parameters, index)
+            state = family.prepare(parameters, index, item.inputs)
             try:
                 link.send(PhaseBegan(item.job, item.epoch, "step"))
                 yield

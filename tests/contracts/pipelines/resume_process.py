@@ -21,7 +21,7 @@ def main(folder: Path) -> None:
     for case in order["cases"]:
         checkpoint = Checkpoint.from_bytes((folder / case["file"]).read_bytes())
         parameters = Txt2ImgParameters.model_validate(case["parameters"])
-        state = family.prepare(parameters, 0, checkpoint)
+        state = family.prepare(parameters, 0, resume=checkpoint)
         if state.step != checkpoint.step:
             raise SystemExit(f"{case} resumed at {state.step}")
         while state.phase == "denoise":

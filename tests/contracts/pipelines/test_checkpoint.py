@@ -65,7 +65,7 @@ def test_checkpoint_of_another_request_is_refused(family: Family, parameters: Ma
     """Resuming something else would draw a chimera."""
     kept = Checkpoint.from_bytes(keep(family, parameters()))
     with pytest.raises(CheckpointMismatchError):
-        family.prepare(parameters(**change), 0, kept)
+        family.prepare(parameters(**change), 0, resume=kept)
     assert not family.open_states
 
 
@@ -76,13 +76,13 @@ def test_checkpoint_of_another_model_is_refused(family: Family, loaded: Family, 
         loaded.pipe, loaded.entry.model_copy(update={"fingerprint": "1" * 64}), loaded.preview_matrix, loaded.counters
     )
     with pytest.raises(CheckpointMismatchError):
-        other.prepare(parameters(), 0, kept)
+        other.prepare(parameters(), 0, resume=kept)
 
 
 def test_checkpoint_may_move_to_a_job_that_draws_the_same(family: Family, parameters: Make) -> None:
     """Labels, priority and the number of pictures do not change a picture's bits."""
     kept = Checkpoint.from_bytes(keep(family, parameters()))
-    state = family.prepare(parameters(labels={"a": "b"}, num_images=3, priority=0), 0, kept)
+    state = family.prepare(parameters(labels={"a": "b"}, num_images=3, priority=0), 0, resume=kept)
     assert state.step == 2
     state.close()
 

@@ -249,12 +249,12 @@ def test_resumed_run_can_be_kept_again(plain: Plain, family: Family, parameters:
     wanted = parameters(scheduler="DPM++ 2M SDE", steps=6)
     checkpoint: Checkpoint | None = None
     for step in range(1, 6):
-        state = family.prepare(wanted, 0, checkpoint)
+        state = family.prepare(wanted, 0, resume=checkpoint)
         assert (state.step, state.total, state.phase) == (step - 1, 6, "denoise")
         take_step(family, [state])
         checkpoint = Checkpoint.from_bytes(state.checkpoint().to_bytes())
         state.close()
-    assert end(family, family.prepare(wanted, 0, checkpoint)).same(plain(wanted))
+    assert end(family, family.prepare(wanted, 0, resume=checkpoint)).same(plain(wanted))
 
 
 def test_picture_of_a_job_equals_a_single_job_with_its_seed(plain: Plain, family: Family, parameters: Make) -> None:
