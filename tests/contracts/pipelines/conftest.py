@@ -136,7 +136,7 @@ def loaded(tiny_sd15_folder: Path) -> Family:
 @pytest.fixture
 def family(loaded: Family) -> Iterator[Family]:
     """Return a family of its own over the loaded weights; every state must be closed at the end."""
-    fresh = type(loaded)(loaded.pipe, loaded.entry, loaded.preview_matrix, Counters())
+    fresh = type(loaded)(loaded.pipe, loaded.entry, loaded.preview_matrix, Counters(), loaded.shelf)
     yield fresh
     left = set(fresh.open_states)
     fresh.close()
