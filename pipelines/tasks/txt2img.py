@@ -109,7 +109,7 @@ def _enlarged(pixels: Pixels, size: Size, model: Any, hand: Hand) -> Pixels:
     """Let an upscaler enlarge until the size is reached, which may take several passes."""
     while pixels.shape[1] < size.width or pixels.shape[0] < size.height:
         before = pixels.shape
-        pixels = np.asarray(hand.perform("enlarge", model, "enlarge", pixels), np.uint8)
+        pixels = np.asarray(hand.perform("upscale", model, "enlarge", pixels), np.uint8)
         if pixels.shape <= before:
             break
     return pixels

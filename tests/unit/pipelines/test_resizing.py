@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jobs.geometry import Box, Size
-from pipelines.resizing import extend, resample, resize
+from pipelines.resizing import ResizeMode, extend, resample, resize
 
 
 def _halves(width: int, height: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -16,18 +16,19 @@ def _halves(width: int, height: int) -> np.ndarray[tuple[int, ...], np.dtype[np.
 
 @pytest.mark.parametrize("mode", ["stretch", "crop", "fill"])
 @pytest.mark.parametrize("size", [Size(32, 32), Size(17, 40), Size(64, 24), Size(8, 8)])
-def test_every_mode_reaches_the_size(mode: str, size: Size) -> None:
+def test_every_mode_reaches_the_size(mode: ResizeMode, size: Size) -> None:
     """Colour and grey alike, larger and smaller."""
-    colour = resize(_halves(48, 24), size, mode)  # type: ignore[arg-type]
+    colour = resize(_halves(48, 24), size, mode)
     assert colour.shape == (size.height, size.width, 3)
-    assert resize(colour[..., 0], size, mode).shape == (size.height, size.width)  # type: ignore[arg-type]
+    assert resize(colour[..., 0], size, mode).shape == (size.height, size.width)
 
 
 def test_picture_of_the_size_stays_bit_for_bit() -> None:
     """Nothing is filtered without need."""
     raster = np.random.default_rng(0).integers(0, 256, (24, 48, 3), np.uint8)
-    for mode in ("stretch", "crop", "fill"):
-        assert np.array_equal(resize(raster, Size(48, 24), mode), raster)  # type: ignore[arg-type]
+    modes: tuple[ResizeMode, ...] = ("stretch", "crop", "fill")
+    for mode in modes:
+        assert np.array_equal(resize(raster, Size(48, 24), mode), raster)
 
 
 def test_modes_differ_in_what_they_lose() -> None:
