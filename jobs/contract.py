@@ -255,7 +255,9 @@ class PreprocessParameters(PreprocessFields, Parameters):
 
 
 JobRequest = Txt2ImgRequest | Img2ImgRequest | InpaintRequest | UpscaleRequest | PreprocessRequest
-JobParameters = Txt2ImgParameters | Img2ImgParameters | InpaintParameters | UpscaleParameters | PreprocessParameters
+#: What a checkpoint draws.
+DiffusionJob = Txt2ImgParameters | Img2ImgParameters | InpaintParameters
+JobParameters = DiffusionJob | UpscaleParameters | PreprocessParameters
 
 REQUESTS: Mapping[str, type[JobRequest]] = MappingProxyType(
     {

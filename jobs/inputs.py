@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from jobs.contract import JobParameters
 from jobs.errors import ModelMissing, PictureUnreadable
@@ -14,9 +13,9 @@ from models_registry.entries import Kind, ModelEntry, ModelRef
 class Inputs:
     """Hold catalogue entries by what names them, and picture files by `upload:<sha256>`."""
 
-    models: Mapping[ModelRef, ModelEntry] = field(default_factory=lambda: MappingProxyType({}))
+    models: Mapping[ModelRef, ModelEntry] = field(default_factory=dict)
     #: Encoded as they were sent: PNG, JPEG, WebP.
-    pictures: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    pictures: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def model(self, kind: Kind, name: str) -> ModelEntry:
         """Return an entry, raising `ModelMissing` when it was not handed over."""

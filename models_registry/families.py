@@ -47,7 +47,7 @@ FAMILIES: Mapping[str, FamilyFacts] = MappingProxyType(
             prediction="epsilon",
             # SD 1.5 at 512 x 512 in fp16 peaks about 1.2 GiB above its weights with sliced attention off.
             activation_bytes_per_pixel=5_000,
-            pipeline_classes=frozenset({"StableDiffusionPipeline"}),
+            pipeline_classes=frozenset({"StableDiffusionPipeline", "StableDiffusionInpaintPipeline"}),
         ),
     }
 )

@@ -3,30 +3,28 @@
 It does not decide what stays loaded, and keeps nothing: the caller owns the family and closes it.
 """
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import diffusers
 import torch
-import transformers
-from safetensors import safe_open
 
-from jobs.errors import JobFailure, ModelDamaged, ModelMissing, OutOfMemory
+from jobs.errors import ModelDamaged, ModelMissing
 from models_registry.entries import Layout, ModelEntry
 from models_registry.families import FAMILIES
 from pipelines.engine.engine import Counters
-from pipelines.failures import attempt
 from pipelines.families.base import Family
 from pipelines.families.sd15 import StableDiffusion15
+from pipelines.loaders import LOADERS
 from pipelines.previews import preview_matrix
+from pipelines.reading import LIBRARIES, check_component, name_failure, quieten, read_component, read_json
+from pipelines.shelf import Shelf
 
 FAMILY_CLASSES: Mapping[str, type[Family]] = MappingProxyType({family.name: family for family in (StableDiffusion15,)})
 
 _INDEX = "model_index.json"
-_LIBRARIES: Mapping[str, Any] = MappingProxyType({"diffusers": diffusers, "transformers": transformers})
 #: Named in folders and never loaded: nothing here judges pictures.
 _UNUSED = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
 #: Components without weights.
@@ -42,34 +40,28 @@ class _Part(NamedTuple):
 
 
 def load(
-    entry: ModelEntry, device: torch.device | str, dtype: torch.dtype | None = None, counters: Counters | None = None
+    entry: ModelEntry,
+    device: torch.device | str,
+    dtype: torch.dtype | None = None,
+    counters: Counters | None = None,
+    shelf: Shelf | None = None,
 ) -> Family:
     """Load a model onto a device, raising `ModelMissing`, `ModelDamaged` (naming the file) or `OutOfMemory`.
 
-    `dtype` None takes float32 on a CPU, whatever is stored, and half precision elsewhere.
+    `dtype` None takes float32 on a CPU, whatever is stored, and half precision elsewhere. What jobs add to the model is taken from the
+    shelf, which may serve several models of one device and precision; left out, the model has one of its own.
     """
     counters = Counters() if counters is None else counters
     family = FAMILY_CLASSES.get(entry.family)
     if family is None or entry.layout is not Layout.DIFFUSERS:
         raise ModelDamaged(f"no pipeline draws with a {entry.family} model stored as {entry.layout}")
     device = torch.device(device)
-    index = _read_index(entry)
-    parts = [_find_part(entry.path, name, value) for name, value in sorted(index.items()) if _is_part(name, value)]
-    # Everything is looked at before the first gigabyte is read.
-    variants = {part.name: _check_part(part) for part in parts}
     dtype = default_dtype(device) if dtype is None else dtype
-    # A worker's terminal is not theirs to draw on.
-    for library in _LIBRARIES.values():
-        library.utils.logging.disable_progress_bar()
-    models = {
-        part.name: _attempt(part.path, lambda part=part: _read_model(part, variants[part.name], dtype).to(device))  # type: ignore[misc]
-        for part in parts
-        if _has_weights(part)
-    }
-    pipe = _attempt(entry.path, lambda: _assemble(entry.path, index, models))
-    preview = _attempt(entry.path, lambda: preview_matrix(entry.path, pipe.vae))
+    quieten()
+    pipe = _read_folder(entry, device, dtype)
+    preview = name_failure(entry.path, lambda: preview_matrix(entry.path, pipe.vae))
     counters.loads += 1
-    return family(pipe, entry, preview, counters)
+    return family(pipe, entry, preview, counters, shelf or Shelf(LOADERS, device, dtype, counters))
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
@@ -77,21 +69,26 @@ def default_dtype(device: torch.device) -> torch.dtype:
     return torch.float16 if device.type in {"cuda", "mps"} else torch.float32
 
 
-def check_weights_file(path: Path) -> None:
-    """Raise `ModelDamaged` when a safetensors file's header or length is wrong."""
-    try:
-        with safe_open(path, framework="pt") as weights:
-            weights.keys()
-    # safetensors raises exceptions of its own beside OSError.
-    except Exception as error:  # noqa: BLE001
-        raise ModelDamaged(f"{path} is damaged: {error}") from None
+def _read_folder(entry: ModelEntry, device: torch.device, dtype: torch.dtype) -> Any:
+    index = _read_index(entry)
+    parts = [_find_part(entry.path, name, value) for name, value in sorted(index.items()) if _is_part(name, value)]
+    # Everything is looked at before the first gigabyte is read.
+    variants = {part.name: check_component(part.path, has_weights=_has_weights(part)) for part in parts}
+    models = {
+        part.name: _read_part(part, variants[part.name], dtype).to(device) for part in parts if _has_weights(part)
+    }
+    return name_failure(entry.path, lambda: _assemble(entry.path, index, models))
+
+
+def _read_part(part: _Part, variant: str | None, dtype: torch.dtype) -> Any:
+    return name_failure(part.path, lambda: read_component(part.cls, part.path, variant, dtype))
 
 
 def _read_index(entry: ModelEntry) -> Mapping[str, Any]:
     path = entry.path / _INDEX
     if not path.is_file():
         raise ModelMissing(f"{path} is missing")
-    index = _check_json(path)
+    index = read_json(path)
     name = index.get("_class_name") if isinstance(index, dict) else None
     if name not in FAMILIES[entry.family].pipeline_classes:
         raise ModelDamaged(f"{path} describes a {name}, which is no {FAMILIES[entry.family].title}")
@@ -103,7 +100,7 @@ def _is_part(name: str, value: object) -> bool:
 
 
 def _find_part(folder: Path, name: str, value: list[str]) -> _Part:
-    library = _LIBRARIES.get(value[0])
+    library = LIBRARIES.get(value[0])
     cls = getattr(library, value[1], None) if library is not None and not value[1].startswith("_") else None
     if cls is None:
         raise ModelDamaged(f"{folder / _INDEX} wants {value[0]}.{value[1]} as {name}, which is unknown here")
@@ -112,47 +109,6 @@ def _find_part(folder: Path, name: str, value: list[str]) -> _Part:
 
 def _has_weights(part: _Part) -> bool:
     return not part.cls.__name__.endswith(_TOOLS)
-
-
-def _check_part(part: _Part) -> str | None:
-    """Raise unless every file of the part is there and whole; return the weights' variant (`fp16`), if any."""
-    if not part.path.is_dir():
-        raise ModelMissing(f"{part.path} is missing")
-    for path in sorted(part.path.glob("*.json")):
-        _check_json(path)
-    if not _has_weights(part):
-        return None
-    if not (part.path / "config.json").is_file():
-        raise ModelMissing(f"{part.path / 'config.json'} is missing")
-    files = sorted(part.path.glob("*.safetensors"))
-    if not files:
-        raise ModelMissing(f"{part.path} holds no safetensors weights")
-    for path in files:
-        check_weights_file(path)
-    # `diffusion_pytorch_model.fp16.safetensors`; the plain file wins where both are.
-    return None if any(path.name.count(".") == 1 for path in files) else files[0].name.split(".")[1]
-
-
-def _check_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ModelDamaged(f"{path} cannot be read: {error}") from None
-
-
-def _read_model(part: _Part, variant: str | None, dtype: torch.dtype) -> Any:
-    model, report = part.cls.from_pretrained(
-        part.path,
-        local_files_only=True,
-        use_safetensors=True,
-        variant=variant,
-        dtype=dtype,
-        output_loading_info=True,
-    )
-    # The libraries fill what a file lacks with random numbers and go on.
-    if missing := sorted(report["missing_keys"]):
-        raise ModelDamaged(f"{part.path} lacks {len(missing)} tensors, {missing[0]} among them")
-    return model.eval()
 
 
 def _assemble(folder: Path, index: Mapping[str, Any], models: Mapping[str, Any]) -> Any:
@@ -164,15 +120,3 @@ def _assemble(folder: Path, index: Mapping[str, Any], models: Mapping[str, Any])
         requires_safety_checker=False,
         **models,
     )
-
-
-def _attempt(path: Path, read: Callable[[], Any]) -> Any:
-    """Call `read`, turning whatever a library raises into a failure that names the path."""
-    try:
-        return attempt(read)
-    except (ModelDamaged, ModelMissing, OutOfMemory):
-        raise
-    except JobFailure as failure:
-        damaged = ModelDamaged(f"{path} cannot be loaded: {failure.message}")
-        damaged.__notes__ = getattr(failure, "__notes__", [])
-        raise damaged from None

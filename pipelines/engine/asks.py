@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 
-#: `step` is a step boundary and wants no answer; `done` carries the run's result.
-Kind = Literal["denoise", "control", "encode", "decode", "step", "done"]
+#: `upscale` is an upscaler between two passes; `step` is a step boundary and wants no answer; `done` carries the run's result.
+Kind = Literal["denoise", "control", "encode", "decode", "upscale", "step", "done"]
 
 
 class Ask(NamedTuple):

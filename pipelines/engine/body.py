@@ -1,14 +1,14 @@
-"""The classic body: an ordinary diffusers `__call__`, run in a greenlet, that waits at every model call and step.
+"""The classic body: ordinary diffusers `__call__`s, run in a greenlet, that wait at every model call and step.
 
-The clone shares the weights and owns its scheduler. The body knows no family: which components ask, and for what, is
+A clone shares the weights and owns its scheduler. The body knows no family: which components ask, and for what, is
 given. It does not perform anything itself; whoever resumes it brings the answers, on the thread that started it.
 """
 
 import copy
 import functools
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType, SimpleNamespace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple, Self
 
 import greenlet
@@ -16,6 +16,7 @@ import torch
 
 from pipelines.engine.asks import Ask, Kind, Proxy
 from pipelines.engine.checkpoint import Checkpoint, changes, restore, snapshot
+from pipelines.engine.passes import Pass
 
 #: Component -> method -> what a call of it asks for.
 Asking = Mapping[str, Mapping[str, Kind]]
@@ -51,45 +52,44 @@ class _Bar:
 
 
 class Body:
-    """One run of a pipeline, paused between `advance` calls; `close` must be called.
+    """One run: passes of pipelines one after another, paused between `advance` calls; `close` must be called.
 
-    `scheduler` becomes the run's own: hand over a deep copy, because schedulers hold the state of their loop. `components` take the place
-    of the pipeline's own.
+    Each of `schedulers` becomes its pass's own: hand over deep copies, because schedulers hold the state of their loop. A run without
+    passes ends at once with `given`.
     """
 
     def __init__(
         self,
-        pipe: Any,
-        scheduler: Any,
+        passes: Sequence[Pass],
+        schedulers: Sequence[Any],
         asking: Asking,
-        arguments: Mapping[str, Any],
         generator: torch.Generator,
         resume: Checkpoint | None = None,
         *,
-        components: Mapping[str, Any] = MappingProxyType({}),
+        given: object = None,
     ) -> None:
-        #: User steps done and to do; `total` is 0 until the loop is reached.
+        #: User steps done, over all passes.
         self.step = 0
-        self.total = 0
-        #: Passes of the loop done, counted from 0; -1 before the first.
+        #: Which pass the run is in, from 0; what that pass took over, and the generator's state when it began.
+        self.number = 0
+        self.carried: Mapping[str, torch.Tensor] = {}
+        self.began = generator.get_state()
+        #: Rounds of the present pass's loop done, counted from 0, -1 before the first; and how many there are.
         self.index = -1
-        self.passes = 0
+        self.rounds = 0
         self.latents: torch.Tensor | None = None
         self.last: Stepped | None = None
-        self._generator = generator
+        self.generator = generator
+        self._passes = passes
+        self._schedulers = list(schedulers)
+        self._asking = asking
+        self._given = given
         self._resume = resume
         self._thread = threading.get_ident()
         self._fresh: dict[str, Any] = {}
-        self._scheduler = self._watched(scheduler)
-        self._pipe = self._clone(pipe, asking, components)
-        call = functools.partial(
-            self._pipe.__call__,
-            **arguments,
-            generator=generator,
-            callback_on_step_end=self._on_step_end,
-            callback_on_step_end_tensor_inputs=["latents"],
-        )
-        self._greenlet: Any = greenlet.greenlet(call)
+        self._scheduler: Any = None
+        self._pipe: Any = None
+        self._greenlet: Any = greenlet.greenlet(self._run)
 
     @property
     def alive(self) -> bool:
@@ -98,8 +98,18 @@ class Body:
 
     @property
     def scheduler(self) -> Any:
-        """Return the run's own scheduler."""
+        """Return the present pass's own scheduler."""
         return self._scheduler
+
+    @property
+    def total(self) -> int:
+        """Return how many user steps there are, over all passes; 0 until a loop is reached."""
+        return sum(each.steps for each in self._passes) if self.rounds or self.number else 0
+
+    @property
+    def over(self) -> bool:
+        """Tell whether the last step of the last pass is done."""
+        return self.number == len(self._passes) - 1 and 0 < self.rounds <= self.index + 1
 
     def advance(self, answer: object = None) -> Ask:
         """Deliver the answer and run to the next ask, raising whatever the pipeline raises."""
@@ -109,13 +119,17 @@ class Body:
         told = self._greenlet.switch(answer) if self._greenlet else self._greenlet.switch()
         return told if isinstance(told, Ask) else Ask("done", args=(told,))
 
+    def perform(self, kind: Kind, module: Any, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Ask for a call between two passes and wait for its answer."""
+        return self._pause(Ask(kind, module, method, args, kwargs))
+
     def changes(self) -> dict[str, Any]:
         """Encode what the scheduler remembers since the loop began."""
         return changes(self._scheduler, self._fresh)
 
     def generator_state(self) -> torch.Tensor:
         """Return the state of the run's CPU generator."""
-        return self._generator.get_state()
+        return self.generator.get_state()
 
     def close(self) -> None:
         """Unwind the run where it stands and drop every tensor; again is harmless."""
@@ -126,17 +140,56 @@ class Body:
         if running and not running.dead:
             running.parent = greenlet.getcurrent()
             running.throw(greenlet.GreenletExit)
-        # Clone, proxies, scheduler and body point at each other: without this they wait for the cycle collector.
-        vars(self._pipe).clear()
-        vars(self._scheduler).clear()
-        self._fresh.clear()
-        self._pipe = self._scheduler = None
+        self._drop_pass()
+        self._passes, self._given, self.carried = (), None, {}
+        self._schedulers.clear()
         self.latents = self.last = self._resume = None
 
     def check_thread(self) -> None:
         """Raise `RuntimeError` on any thread but the one that started the run: greenlets cannot cross threads."""
         if threading.get_ident() != self._thread:
             raise RuntimeError("a run can only be advanced and closed by the thread that prepared it")
+
+    def _run(self) -> Any:
+        """Draw the passes one after another; a resumed run begins with the one it was kept in."""
+        output: Any = self._given
+        for number, each in enumerate(self._passes):
+            resume = self._resume
+            if resume is not None and number < resume.number:
+                continue
+            if resume is None:
+                carried, began = each.carry(output, self), self.generator.get_state()
+            else:
+                device = each.pipe.device
+                carried = {name: tensor.to(device) for name, tensor in resume.carried.items()}
+                began = resume.began
+                self.generator.set_state(began)
+            output = None
+            entered = each.enter(carried, self)
+            self._begin(number, carried, began)
+            output = self._pipe(
+                **{"output_type": "np", "return_dict": False, **each.arguments, **entered},
+                generator=self.generator,
+                callback_on_step_end=self._on_step_end,
+                callback_on_step_end_tensor_inputs=["latents"],
+            )
+        return output
+
+    def _begin(self, number: int, carried: Mapping[str, torch.Tensor], began: torch.Tensor) -> None:
+        """Leave the pass before and stand before the first step of this one."""
+        self._drop_pass()
+        self.number, self.carried, self.began = number, carried, began
+        self.index, self.rounds = -1, 0
+        self._scheduler = self._watched(self._schedulers[number])
+        self._pipe = self._clone(self._passes[number])
+
+    def _drop_pass(self) -> None:
+        # Clone, proxies, scheduler and body point at each other: without this they wait for the cycle collector.
+        for each in (self._pipe, self._scheduler):
+            if each is not None:
+                vars(each).clear()
+        self._fresh.clear()
+        self._pipe = self._scheduler = None
 
     def _watched(self, scheduler: Any) -> Any:
         # Pipelines inspect the signature of `step` for `eta` and `generator`, which wraps() keeps.
@@ -145,21 +198,26 @@ class Body:
         )
         return scheduler
 
-    def _clone(self, pipe: Any, asking: Asking, components: Mapping[str, Any]) -> Any:
-        clone = copy.copy(pipe)
+    def _clone(self, each: Pass) -> Any:
+        clone = copy.copy(each.pipe)
         # Through the dict, because assigning would register the proxies in the configuration.
         attributes = vars(clone)
         attributes.pop("_num_timesteps", None)
         attributes["scheduler"] = self._scheduler
-        attributes.update(components)
-        for name, kinds in asking.items():
-            attributes[name] = Proxy(components.get(name) or getattr(pipe, name), kinds, self._pause)
+        attributes.update(each.components)
+        for name, kinds in self._asking.items():
+            module = each.components.get(name, vars(each.pipe).get(name))
+            if module is not None:
+                attributes[name] = Proxy(module, kinds, self._pause)
         attributes["progress_bar"] = self._on_prepared
         # Whoever owns the weights decides where they live, and hooks are shared between runs.
         attributes["maybe_free_model_hooks"] = _nothing
         return clone
 
     def _pause(self, ask: Ask) -> Any:
+        if self._resume is not None and ask.kind == "control":
+            # Replaying: these go into a denoiser call that is not made either.
+            return (), torch.zeros(1)
         if self._resume is not None and ask.kind == "denoise":
             # Replaying: the stubbed scheduler step throws the answer away, only its shape matters.
             zeros = torch.zeros_like(ask.args[0] if ask.args else next(iter(ask.kwargs.values())))
@@ -167,18 +225,21 @@ class Body:
         return self._greenlet.parent.switch(ask)
 
     def _on_prepared(self, iterable: Iterable[Any] | None = None, total: int | None = None) -> _Bar:
-        self.passes = vars(self._pipe).get("_num_timesteps") or len(self._scheduler.timesteps)
-        self.total = self.passes if total is None else total
+        self.rounds = vars(self._pipe).get("_num_timesteps") or len(self._scheduler.timesteps)
+        counted, planned = self.rounds if total is None else total, self._passes[self.number].steps
+        if counted != planned:
+            raise RuntimeError(f"the pipeline takes {counted} steps where {planned} were planned")
         self._fresh = snapshot(self._scheduler)
         return _Bar(iterable)
 
     def _counts(self, done: int) -> bool:
-        """Tell whether pass `done` ends a user step, as the progress bar of diffusers counts them.
+        """Tell whether round `done` ends a user step, as the progress bar of diffusers counts them.
 
-        A second-order scheduler passes the loop twice per step, and PLMS once more than there are steps.
+        A second-order scheduler goes round the loop twice per step, and PLMS once more than there are steps.
         """
         order = getattr(self._scheduler, "order", 1)
-        return done == self.passes or (done > self.passes - self.total * order and done % order == 0)
+        warm_up = self.rounds - self._passes[self.number].steps * order
+        return done == self.rounds or (done > warm_up and done % order == 0)
 
     def _on_step_end(self, _pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         changed: dict[str, Any] = {}
@@ -197,7 +258,7 @@ class Body:
         """End the replay: put scheduler and generator where they were and return the latents of then."""
         self.step = checkpoint.step
         restore(self._scheduler, self._fresh, checkpoint.scheduler, device)
-        self._generator.set_state(checkpoint.generator)
+        self.generator.set_state(checkpoint.generator)
         self._resume = None
         return checkpoint.latents.to(device)
 

@@ -13,7 +13,7 @@ import diffusers
 import numpy as np
 import torch
 
-_FORMAT = 1
+_FORMAT = 2
 #: Objects that schedulers rebuild from their own data at the next step.
 _REBUILT = frozenset({"noise_sampler", "step"})
 
@@ -34,9 +34,14 @@ class Checkpoint:
     request: str
     #: Class name of the scheduler.
     scheduler_class: str
-    #: The last finished pass of the loop, from 0.
+    #: Which pass of the run it is in, from 0, and what that pass took over from those before it.
+    number: int
+    carried: dict[str, torch.Tensor]
+    #: State of the CPU generator when the pass began: preparing it again draws the same noise.
+    began: torch.Tensor
+    #: The last finished round of the loop, from 0.
     index: int
-    #: Steps as the user counts them.
+    #: Steps as the user counts them, over all passes.
     step: int
     total: int
     latents: torch.Tensor
@@ -50,7 +55,7 @@ class Checkpoint:
     def to_bytes(self) -> bytes:
         """Write the checkpoint for keeping."""
         buffer = io.BytesIO()
-        torch.save({**asdict(self), "latents": self.latents, "generator": self.generator}, buffer)
+        torch.save(asdict(self), buffer)
         return buffer.getvalue()
 
     @classmethod

@@ -1,6 +1,6 @@
 """One picture in flight, as the caller sees it: progress, preview, checkpoint, close."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -71,7 +71,7 @@ class State:
             return "done"
         if self._body.total == 0:
             return "prepare"
-        return "decode" if self._body.index + 1 >= self._body.passes else "denoise"
+        return "decode" if self._body.over else "denoise"
 
     def check_thread(self) -> None:
         """Raise `RuntimeError` on any thread but the one that prepared the state."""
@@ -100,6 +100,9 @@ class State:
         return Checkpoint(
             request=self._request,
             scheduler_class=type(body.scheduler).__name__,
+            number=body.number,
+            carried={name: tensor.detach().cpu() for name, tensor in body.carried.items()},
+            began=body.began,
             index=body.index,
             step=body.step,
             total=body.total,
@@ -119,9 +122,9 @@ class State:
         self._closed(self)
 
 
-def check_fits(checkpoint: Checkpoint, request: str, scheduler: object) -> None:
-    """Raise `CheckpointMismatchError` unless the checkpoint was taken from this very request."""
-    if checkpoint.request != request:
+def check_fits(checkpoint: Checkpoint, request: str, schedulers: Sequence[object]) -> None:
+    """Raise `CheckpointMismatchError` unless the checkpoint was taken from this very request; `schedulers` are those of its passes."""
+    if checkpoint.request != request or checkpoint.number >= len(schedulers):
         raise CheckpointMismatchError("the checkpoint was written for another picture, job or model")
-    if checkpoint.scheduler_class != type(scheduler).__name__:
+    if checkpoint.scheduler_class != type(schedulers[checkpoint.number]).__name__:
         raise CheckpointMismatchError("the checkpoint was written under another scheduler")

@@ -14,9 +14,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from jobs.contract import DiffusionParameters, image_seed
+from jobs.contract import DiffusionJob, image_seed
 from jobs.errors import DrawingFailed
+from jobs.geometry import drawn_pixels, steps_per_picture
 from jobs.inputs import NO_INPUTS, Inputs
+from jobs.needs import needs_of
 from models_registry.entries import ModelEntry
 from models_registry.families import FAMILIES, FamilyFacts
 from models_registry.schedulers import SchedulerNameError, find_scheduler
@@ -26,10 +28,13 @@ from pipelines.engine.checkpoint import Checkpoint
 from pipelines.engine.engine import Counters, Engine, StepReport
 from pipelines.engine.state import State, check_fits
 from pipelines.failures import as_failure, attempt
+from pipelines.families.pipes import PipeKey, Pipes
 from pipelines.families.plan import Plan
 from pipelines.pictures import Picture, to_pixels
 from pipelines.previews import PreviewMatrix, denoised
 from pipelines.schedulers import STEP_BOUND, build_scheduler, seed_scheduler
+from pipelines.shelf import Shelf
+from pipelines.tasks.preprocess import Preprocess, no_preprocessor
 
 _CODER: Mapping[str, Kind] = MappingProxyType({"encode": "encode", "decode": "decode"})
 
@@ -51,12 +56,32 @@ class Family(ABC):
     #: A key of `models_registry.families.FAMILIES`.
     name: ClassVar[str]
     #: Which calls of which components wait for the engine.
-    asking: ClassVar[Asking] = MappingProxyType({"unet": MappingProxyType({"__call__": "denoise"}), "vae": _CODER})
+    asking: ClassVar[Asking] = MappingProxyType(
+        {
+            "unet": MappingProxyType({"__call__": "denoise"}),
+            "vae": _CODER,
+            "controlnet": MappingProxyType({"__call__": "control"}),
+        }
+    )
+    #: The diffusers classes it draws with.
+    pipe_classes: ClassVar[Mapping[PipeKey, str]]
 
-    def __init__(self, pipe: Any, entry: ModelEntry, preview_matrix: PreviewMatrix, counters: Counters) -> None:
+    def __init__(
+        self,
+        pipe: Any,
+        entry: ModelEntry,
+        preview_matrix: PreviewMatrix,
+        counters: Counters,
+        shelf: Shelf,
+        preprocess: Preprocess = no_preprocessor,
+    ) -> None:
         self.entry = entry
         self.pipe = pipe
+        self.pipes = Pipes(pipe, self.pipe_classes)
         self.counters = counters
+        #: What jobs name beside the model; shared with other families, and not this one's to empty.
+        self.shelf = shelf
+        self.preprocess = preprocess
         self.preview_matrix = preview_matrix
         #: States prepared and not yet closed.
         self.open_states: set[State] = set()
@@ -71,12 +96,12 @@ class Family(ABC):
         return FAMILIES[self.name]
 
     @abstractmethod
-    def plan(self, parameters: DiffusionParameters, inputs: Inputs) -> Plan:
+    def plan(self, parameters: DiffusionJob, inputs: Inputs) -> Plan:
         """Return how a picture of these parameters is drawn."""
 
     def prepare(
         self,
-        parameters: DiffusionParameters,
+        parameters: DiffusionJob,
         index: int,
         inputs: Inputs = NO_INPUTS,
         *,
@@ -87,21 +112,20 @@ class Family(ABC):
         Raises `JobFailure` when it cannot be drawn, and `CheckpointMismatchError` for a checkpoint of something else.
         """
         seed = image_seed(parameters, index)
-        request = self._digest(parameters, index)
-        scheduler = self._scheduler(parameters, seed)
-        if resume is not None:
-            check_fits(resume, request, scheduler)
+        request = self._digest(parameters, index, inputs)
         with torch.no_grad():
             plan = attempt(lambda: self.plan(parameters, inputs))
+        schedulers = [self._scheduler(parameters, each.arguments["num_inference_steps"], seed) for each in plan.passes]
+        if resume is not None:
+            check_fits(resume, request, schedulers)
         body = Body(
-            plan.pipe,
-            scheduler,
+            plan.passes,
+            schedulers,
             self.asking,
-            {**plan.arguments, "output_type": "np", "return_dict": False},
             # On the CPU whatever the device: the same seed gives the same noise everywhere.
             torch.Generator("cpu").manual_seed(seed),
             resume,
-            components=plan.components,
+            given=None if plan.given is None else (plan.given[None],),
         )
         state = State(
             body,
@@ -141,13 +165,13 @@ class Family(ABC):
             raise failure
         return [state.picture for state in states if state.picture is not None]
 
-    def cost(self, parameters: DiffusionParameters) -> Cost:
+    def cost(self, parameters: DiffusionJob) -> Cost:
         """Estimate what one picture of the job asks of the device."""
         rows = 2 if parameters.guidance_scale > 1 else 1
         spec = find_scheduler(parameters.scheduler, parameters.schedule_type)
         # Second-order schedulers save the second call of the last step.
-        calls = parameters.steps * spec.calls_per_step - (spec.calls_per_step - 1)
-        pixels = parameters.width * parameters.height
+        calls = steps_per_picture(parameters) * spec.calls_per_step - (spec.calls_per_step - 1)
+        pixels = drawn_pixels(parameters, self.facts.size_step)
         return Cost(rows, calls, pixels * self.facts.activation_bytes_per_pixel * rows // 2)
 
     def close(self) -> None:
@@ -155,6 +179,7 @@ class Family(ABC):
         for state in tuple(self.open_states):
             state.close()
         self.pipe = None
+        self.pipes.clear()
         self._templates.clear()
 
     def _take(self, state: State, errors: dict[State, Any]) -> None:
@@ -163,28 +188,33 @@ class Family(ABC):
         images = np.asarray(state.ask.args[0][0])
         failure = None
         try:
-            state.picture = Picture(state.index, state.seed, state.finish(to_pixels(images[0])))
+            pixels = images[0] if images.dtype == np.uint8 else to_pixels(images[0])
+            state.picture = Picture(state.index, state.seed, state.finish(pixels))
             state.ask = Ask("done")  # the floats are four times as large
         except Exception as error:  # noqa: BLE001 - one state's error must not lose the others' pictures
             failure = as_failure(error)
         if failure is not None:
             state.failure = errors[state] = failure
 
-    def _scheduler(self, parameters: DiffusionParameters, seed: int) -> Any:
+    def _scheduler(self, parameters: DiffusionJob, steps: int, seed: int) -> Any:
         try:
             spec = find_scheduler(parameters.scheduler, parameters.schedule_type)
         except SchedulerNameError as error:
             raise DrawingFailed(error.message) from None
-        key = (spec.label, parameters.steps if spec.class_name in STEP_BOUND else 0)
+        key = (spec.label, steps if spec.class_name in STEP_BOUND else 0)
         if key not in self._templates:
             config = self.pipe.scheduler.config
-            self._templates[key] = attempt(lambda: build_scheduler(spec, config, parameters.steps))
+            self._templates[key] = attempt(lambda: build_scheduler(spec, config, steps))
         return seed_scheduler(copy.deepcopy(self._templates[key]), seed)
 
-    def _digest(self, parameters: DiffusionParameters, index: int) -> str:
-        """Identify what a checkpoint belongs to: everything that changes the picture's bits, nothing else."""
+    def _digest(self, parameters: DiffusionJob, index: int, inputs: Inputs) -> str:
+        """Identify what a checkpoint belongs to: everything that changes the picture's bits, nothing else.
+
+        Pictures are there by the digests that name them, the other models by their contents.
+        """
         shown = parameters.model_dump_json(
             exclude={"labels", "priority", "deadline_s", "preview_every", "output", "hardware", "num_images", "seed"}
         )
-        text = f"{self.name}\n{self.entry.model_key}\n{shown}\n{image_seed(parameters, index)}"
+        others = [inputs.model(*need.ref).model_key for need in needs_of(parameters)[1:]]
+        text = "\n".join([self.name, self.entry.model_key, *others, shown, str(image_seed(parameters, index))])
         return hashlib.sha256(text.encode()).hexdigest()

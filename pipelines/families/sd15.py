@@ -1,26 +1,53 @@
-"""Stable Diffusion 1.x: how its parameters become the arguments of diffusers' pipeline."""
+"""Stable Diffusion 1.x: which pipelines of diffusers draw with it, and what they take."""
 
-from jobs.contract import DiffusionParameters
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar
+
+from jobs.contract import DiffusionJob
+from jobs.errors import DrawingFailed
 from jobs.inputs import Inputs
 from pipelines.families.base import Family
+from pipelines.families.pipes import PipeKey
 from pipelines.families.plan import Plan
 from pipelines.prompts import long_embeddings
+from pipelines.tasks.planning import plan_task
+from pipelines.tasks.setting import Setting
+
+#: Channels of a denoiser that also sees the mask and what is around it.
+_INPAINT_CHANNELS = 9
 
 
 class StableDiffusion15(Family):
     """Draw with a Stable Diffusion 1.x checkpoint."""
 
     name = "sd15"
+    pipe_classes: ClassVar[Mapping[PipeKey, str]] = MappingProxyType(
+        {
+            PipeKey("txt2img", controlled=False): "StableDiffusionPipeline",
+            PipeKey("img2img", controlled=False): "StableDiffusionImg2ImgPipeline",
+            PipeKey("inpaint", controlled=False): "StableDiffusionInpaintPipeline",
+            PipeKey("txt2img", controlled=True): "StableDiffusionControlNetPipeline",
+            PipeKey("img2img", controlled=True): "StableDiffusionControlNetImg2ImgPipeline",
+            PipeKey("inpaint", controlled=True): "StableDiffusionControlNetInpaintPipeline",
+        }
+    )
 
-    def plan(self, parameters: DiffusionParameters, inputs: Inputs) -> Plan:  # noqa: ARG002 - nothing is referred to yet
-        """Return how a picture is drawn with `StableDiffusionPipeline`."""
-        return Plan(
-            self.pipe,
+    def plan(self, parameters: DiffusionJob, inputs: Inputs) -> Plan:
+        """Return how a picture is drawn with the pipelines of Stable Diffusion."""
+        if self.pipe.unet.config.in_channels == _INPAINT_CHANNELS and parameters.task != "inpaint":
+            raise DrawingFailed(f"{self.entry.name} is a checkpoint for inpainting and draws no {parameters.task}")
+        return plan_task(parameters, self._setting(parameters, inputs))
+
+    def _setting(self, parameters: DiffusionJob, inputs: Inputs) -> Setting:
+        return Setting(
+            self.pipes,
+            inputs,
+            self.shelf,
+            self.preprocess,
+            self.facts.size_step,
             {
                 **long_embeddings(self.pipe, parameters.prompt, parameters.negative_prompt),
-                "width": parameters.width,
-                "height": parameters.height,
-                "num_inference_steps": parameters.steps,
                 "guidance_scale": parameters.guidance_scale,
             },
         )

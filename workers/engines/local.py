@@ -1,26 +1,32 @@
 """The engine that draws with torch: models stay loaded while memory allows, the least recently used leaves first.
 
-It counts weights by what they weigh, not what an allocator reports; activations by the family's facts.
+It counts weights by what they weigh, not what an allocator reports; activations by the family's facts. What jobs add to a model (LoRAs,
+ControlNets, upscalers) leaves before a model does: it is smaller, so it is sooner back, and without a model it is of no use.
 """
 
 import gc
 import os
 from collections import OrderedDict
-from collections.abc import Generator
-from typing import Final
+from collections.abc import Generator, Sequence
+from typing import Any, Final, Protocol
 
 import torch
 
-from jobs.contract import DiffusionParameters
+from jobs.contract import DiffusionJob
 from jobs.errors import DrawingFailed, OutOfMemory
-from jobs.geometry import picture_count, steps_per_picture
-from models_registry.entries import ModelEntry
-from models_registry.memory import needs_memory, weights_memory
-from pipelines.engine.engine import Counters
+from jobs.geometry import drawn_pixels, picture_count, steps_per_picture
+from jobs.inputs import Inputs
+from jobs.needs import needs_of
+from models_registry.entries import Kind, ModelEntry
+from models_registry.families import FAMILIES
+from models_registry.memory import weights_memory
+from pipelines.engine.engine import Counters, StepReport
 from pipelines.engine.state import State
 from pipelines.families.base import Family
-from pipelines.loading import load
+from pipelines.loaders import LOADERS
+from pipelines.loading import default_dtype, load
 from pipelines.pictures import Picture
+from pipelines.shelf import Shelf
 from workers.engines.interface import (
     Engine,
     Item,
@@ -40,6 +46,22 @@ BUDGET: Final = 0.9
 CONTEXT_LOST: Final = 86
 
 
+class Drawer(Protocol):
+    """What draws one task; a `Family` draws with its checkpoint."""
+
+    def prepare(self, parameters: Any, index: int, inputs: Inputs, /) -> State:
+        """Start picture `index` of a job; return it before its next step."""
+        ...
+
+    def step(self, states: Sequence[State], /) -> StepReport:
+        """Take each state through one step."""
+        ...
+
+    def finish(self, states: Sequence[State], /) -> list[Picture]:
+        """Return the pictures of states past their last step."""
+        ...
+
+
 class LocalEngine(OneAfterAnother):
     """Draw with diffusers on one device."""
 
@@ -50,28 +72,29 @@ class LocalEngine(OneAfterAnother):
         #: Bytes per parameter over half precision: CPUs draw at full precision.
         self._weight = 2 if self._device.type == "cpu" else 1
         self._counters = Counters()
+        #: What jobs add to models, lent to all of them.
+        self._shelf = Shelf(LOADERS, self._device, default_dtype(self._device), self._counters)
         #: By model key, the most recently used last.
         self._families: OrderedDict[str, Family] = OrderedDict()
 
     def draw(self, link: Link, item: Item) -> Generator[None]:
         """Draw an item's pictures one after another."""
-        parameters = item.parameters
-        entry = item.entry
-        if entry is None or not isinstance(parameters, DiffusionParameters):
-            raise DrawingFailed(f"this engine draws no {parameters.task}")
-        family = self._family(link, item, entry)
+        drawer = self._drawer(link, item)
         yield
-        for index in range(picture_count(parameters)):
+        for index in range(picture_count(item.parameters)):
             link.send(PhaseBegan(item.job, item.epoch, "encode"))
-            state = family.prepare(parameters, index, item.inputs)
+            state = self._prepare(link, item, drawer, index)
             try:
                 link.send(PhaseBegan(item.job, item.epoch, "step"))
                 yield
                 while state.phase == "denoise":
-                    self._step(link, item, family, state)
+                    self._step(link, item, drawer, state)
                     yield
+                if state.total == 0:
+                    # Nothing was to be drawn, and that is done.
+                    self._tell_steps(link, item, state, steps_per_picture(item.parameters))
                 link.send(PhaseBegan(item.job, item.epoch, "decode"))
-                self._picture(link, item, family, state)
+                self._picture(link, item, drawer, state)
             finally:
                 state.close()
             yield
@@ -89,9 +112,29 @@ class LocalEngine(OneAfterAnother):
         elif self._device.type == "mps":
             torch.mps.empty_cache()
 
-    def _step(self, link: Link, item: Item, family: Family, state: State) -> None:
+    def _drawer(self, link: Link, item: Item) -> Drawer:
+        """Return what draws the item's task, its model loaded."""
+        if isinstance(item.parameters, DiffusionJob) and item.entry is not None:
+            return self._family(link, item, item.entry)
+        raise DrawingFailed(f"this engine draws no {item.parameters.task}")
+
+    def _prepare(self, link: Link, item: Item, drawer: Drawer, index: int) -> State:
+        """Start a picture; what its job adds to the model is loaded here."""
+        held = self._shelf.bytes
+        try:
+            return drawer.prepare(item.parameters, index, item.inputs)
+        except OutOfMemory:
+            if not self._evict_others(link, item):
+                raise
+        finally:
+            if self._shelf.bytes != held:
+                self._tell(link)
+        # Behind the `except`, what the failed attempt held is gone.
+        return drawer.prepare(item.parameters, index, item.inputs)
+
+    def _step(self, link: Link, item: Item, drawer: Drawer, state: State) -> None:
         before = state.step
-        failure = family.step([state]).errors.get(state)
+        failure = drawer.step([state]).errors.get(state)
         if failure is not None:
             # A call that ran out of memory left the state where it was: with other models gone it may fit.
             if isinstance(failure, OutOfMemory) and state.failure is None and self._evict_others(link, item):
@@ -101,12 +144,15 @@ class LocalEngine(OneAfterAnother):
             # Half of a step of a second-order scheduler: that is progress too.
             link.send(PhaseBegan(item.job, item.epoch, "step"))
             return
-        parameters = item.parameters
-        each = steps_per_picture(parameters)
-        done = state.index * each + min(state.step, each)
-        link.send(Stepped(item.job, item.epoch, done, each * picture_count(parameters), state.index))
-        if parameters.preview_every and state.step % parameters.preview_every == 0:
+        self._tell_steps(link, item, state, state.step)
+        every = item.parameters.preview_every
+        if every and state.step % every == 0:
             self._preview(link, item, state)
+
+    def _tell_steps(self, link: Link, item: Item, state: State, step: int) -> None:
+        each = steps_per_picture(item.parameters)
+        done = state.index * each + min(step, each)
+        link.send(Stepped(item.job, item.epoch, done, each * picture_count(item.parameters), state.index))
 
     def _preview(self, link: Link, item: Item, state: State) -> None:
         pixels = state.preview()
@@ -114,14 +160,14 @@ class LocalEngine(OneAfterAnother):
             height, width, _ = pixels.shape
             link.send(Previewed(item.job, item.epoch, state.step, state.index, width, height, pixels.tobytes()))
 
-    def _picture(self, link: Link, item: Item, family: Family, state: State) -> None:
+    def _picture(self, link: Link, item: Item, drawer: Drawer, state: State) -> None:
         pictures: list[Picture] = []
         try:
-            pictures = family.finish([state])
+            pictures = drawer.finish([state])
         except OutOfMemory:
             if not self._evict_others(link, item):
                 raise
-        for picture in pictures or family.finish([state]):
+        for picture in pictures or drawer.finish([state]):
             height, width, _ = picture.array.shape
             rgb = picture.array.tobytes()
             link.send(Pictured(item.job, item.epoch, picture.index, picture.seed, width, height, rgb))
@@ -132,35 +178,54 @@ class LocalEngine(OneAfterAnother):
         """Return the item's model, loading it if need be."""
         link.send(PhaseBegan(item.job, item.epoch, "load"))
         key = entry.model_key
+        changed = self._make_room(item, entry)
         if key not in self._families:
-            self._make_room(item, entry)
             self._families[key] = self._load(link, entry)
+            changed = True
+        if changed:
             self._tell(link)
         self._families.move_to_end(key)
         return self._families[key]
 
     def _load(self, link: Link, entry: ModelEntry) -> Family:
         try:
-            return load(entry, self._device, counters=self._counters)
+            return load(entry, self._device, counters=self._counters, shelf=self._shelf)
         except OutOfMemory:
-            if not self._families:
+            if not self._families and not self._shelf.bytes:
                 raise
         # The estimate was too low; behind the `except`, what was loaded of it is gone.
+        self._shelf.clear()
         while self._families:
             self._evict_oldest()
         self._tell(link)
         self._give_back()
-        return load(entry, self._device, counters=self._counters)
+        return load(entry, self._device, counters=self._counters, shelf=self._shelf)
 
-    def _make_room(self, item: Item, entry: ModelEntry) -> None:
-        parameters = item.parameters
-        wanted = needs_memory(entry, parameters.width, parameters.height) * self._weight
-        evicted = False
-        while self._families and self._held() + wanted > self._budget:
-            self._evict_oldest()
-            evicted = True
-        if evicted:
+    def _make_room(self, item: Item, entry: ModelEntry) -> bool:
+        """Drop what the item does not need until it fits: first from the shelf, then models, the oldest first; return whether any left."""
+        wanted = self._wanted(item, entry)
+        families = sum(self._weigh(family.entry) for family in self._families.values())
+        left = self._shelf.shrink(max(0, self._budget - wanted - families), _needed(item))
+        others = [key for key in self._families if key != entry.model_key]
+        while others and self._held() + wanted > self._budget:
+            self._families.pop(others.pop(0)).close()
+            left = True
+        if left:
             self._give_back()
+        return left
+
+    def _wanted(self, item: Item, entry: ModelEntry) -> int:
+        """Return the bytes that the item needs beside what is loaded."""
+        facts, parameters = FAMILIES[entry.family], item.parameters
+        activations = drawn_pixels(parameters, facts.size_step) * facts.activation_bytes_per_pixel * self._weight
+        here = {_content(each) for each in self._shelf.entries}
+        models = [need.ref for need in needs_of(parameters)]
+        missing = {
+            _content(each): self._weigh(each)
+            for each in map(item.inputs.models.__getitem__, models)
+            if _content(each) not in here and each.model_key not in self._families
+        }
+        return activations + sum(missing.values())
 
     def _evict_others(self, link: Link, item: Item) -> bool:
         """Drop every model but the item's; return whether there was another one."""
@@ -168,10 +233,11 @@ class LocalEngine(OneAfterAnother):
         others = [key for key in self._families if key != own]
         for key in others:
             self._families.pop(key).close()
-        if others:
+        if self._shelf.shrink(0, _needed(item)) or others:
             self._tell(link)
             self._give_back()
-        return bool(others)
+            return True
+        return False
 
     def _evict_oldest(self) -> None:
         _, family = self._families.popitem(last=False)
@@ -183,10 +249,22 @@ class LocalEngine(OneAfterAnother):
             torch.cuda.empty_cache()
 
     def _held(self) -> int:
-        return sum(weights_memory(family.entry) * self._weight for family in self._families.values())
+        return self._shelf.bytes + sum(self._weigh(family.entry) for family in self._families.values())
+
+    def _weigh(self, entry: ModelEntry) -> int:
+        return weights_memory(entry) * self._weight
 
     def _tell(self, link: Link) -> None:
         link.send(Resident(tuple(self._families), self._counters.loads, self._held()))
+
+
+def _content(entry: ModelEntry) -> tuple[Kind, str]:
+    """Return what a `Shelf` knows a component by."""
+    return entry.kind, entry.fingerprint
+
+
+def _needed(item: Item) -> frozenset[tuple[Kind, str]]:
+    return frozenset(map(_content, item.inputs.models.values()))
 
 
 def build(setup: Setup) -> Engine:

@@ -51,12 +51,27 @@ def _text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     )
 
 
-def build_tiny_sd15(folder: Path) -> Path:
-    """Save a Stable Diffusion 1.x pipeline of a few thousand random weights as a diffusers folder."""
+def _unet(in_channels: int) -> Any:
+    return _DIFFUSERS.UNet2DConditionModel(
+        in_channels=in_channels,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        sample_size=32,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=32,
+        attention_head_dim=4,
+        norm_num_groups=4,
+    )
+
+
+def build_tiny_sd15(folder: Path, *, inpaint: bool = False) -> Path:
+    """Save a Stable Diffusion 1.x pipeline of a few thousand random weights as a diffusers folder; `inpaint` sees mask and surroundings."""
+    cls = _DIFFUSERS.StableDiffusionInpaintPipeline if inpaint else _DIFFUSERS.StableDiffusionPipeline
     with torch.random.fork_rng():
         torch.manual_seed(0)
         tokenizer = _tokenizer()
-        pipe = _DIFFUSERS.StableDiffusionPipeline(
+        pipe = cls(
             vae=_DIFFUSERS.AutoencoderKL(
                 block_out_channels=(8, 16),
                 down_block_types=("DownEncoderBlock2D",) * 2,
@@ -67,16 +82,7 @@ def build_tiny_sd15(folder: Path) -> Path:
             ),
             text_encoder=_text_encoder(tokenizer),
             tokenizer=tokenizer,
-            unet=_DIFFUSERS.UNet2DConditionModel(
-                block_out_channels=(8, 16),
-                layers_per_block=1,
-                sample_size=32,
-                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-                up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-                cross_attention_dim=32,
-                attention_head_dim=4,
-                norm_num_groups=4,
-            ),
+            unet=_unet(9 if inpaint else 4),
             scheduler=_DIFFUSERS.PNDMScheduler(
                 beta_start=0.00085,
                 beta_end=0.012,
@@ -93,11 +99,22 @@ def build_tiny_sd15(folder: Path) -> Path:
     return folder
 
 
-def entry_for(folder: Path) -> ModelEntry:
+def build_tiny_controlnet(folder: Path, seed: int) -> Path:
+    """Save a ControlNet of random weights that fits the tiny pipeline; none of its outputs is zero, as those of a fresh one are."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = _DIFFUSERS.ControlNetModel.from_unet(_unet(4), conditioning_embedding_out_channels=(4, 8))
+        for weights in network.parameters():
+            torch.nn.init.normal_(weights, std=0.1)
+    network.save_pretrained(folder)
+    return folder
+
+
+def entry_for(folder: Path, kind: Kind = Kind.CHECKPOINT) -> ModelEntry:
     """Describe a folder as the registry would."""
     return ModelEntry(
-        name="tiny-sd15",
-        kind=Kind.CHECKPOINT,
+        name=folder.name,
+        kind=kind,
         layout=Layout.DIFFUSERS,
         family="sd15",
         path=folder,
@@ -136,7 +153,7 @@ def loaded(tiny_sd15_folder: Path) -> Family:
 @pytest.fixture
 def family(loaded: Family) -> Iterator[Family]:
     """Return a family of its own over the loaded weights; every state must be closed at the end."""
-    fresh = type(loaded)(loaded.pipe, loaded.entry, loaded.preview_matrix, Counters())
+    fresh = type(loaded)(loaded.pipe, loaded.entry, loaded.preview_matrix, Counters(), loaded.shelf)
     yield fresh
     left = set(fresh.open_states)
     fresh.close()

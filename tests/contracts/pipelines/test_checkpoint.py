@@ -73,7 +73,11 @@ def test_checkpoint_of_another_model_is_refused(family: Family, loaded: Family, 
     """The same name over other bytes is another model."""
     kept = Checkpoint.from_bytes(keep(family, parameters()))
     other = type(loaded)(
-        loaded.pipe, loaded.entry.model_copy(update={"fingerprint": "1" * 64}), loaded.preview_matrix, loaded.counters
+        loaded.pipe,
+        loaded.entry.model_copy(update={"fingerprint": "1" * 64}),
+        loaded.preview_matrix,
+        loaded.counters,
+        loaded.shelf,
     )
     with pytest.raises(CheckpointMismatchError):
         other.prepare(parameters(), 0, resume=kept)

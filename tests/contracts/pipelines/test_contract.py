@@ -3,76 +3,25 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import diffusers
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
 from jobs.contract import Txt2ImgParameters, image_seed
 from models_registry.entries import ModelEntry
 from pipelines.engine.checkpoint import Checkpoint
-from pipelines.engine.state import State
 from pipelines.families.base import Family
 from pipelines.loading import load
+from tests.contracts.pipelines.running import PLAIN, Result, end, plain_scheduler, take_step
 
 Make = Callable[..., Txt2ImgParameters]
 
 
-class Result(NamedTuple):
-    """The latents after the last step, and the picture."""
-
-    latents: npt.NDArray[np.float32]
-    picture: npt.NDArray[np.uint8]
-
-    def same(self, other: "Result") -> bool:
-        """Compare bit for bit."""
-        return self.latents.tobytes() == other.latents.tobytes() and self.picture.tobytes() == other.picture.tobytes()
-
-
-#: Our name -> the class and settings that a user of plain diffusers would write.
-PLAIN: Mapping[str, tuple[str, dict[str, Any]]] = MappingProxyType(
-    {
-        "Euler": ("EulerDiscreteScheduler", {}),
-        "Euler a": ("EulerAncestralDiscreteScheduler", {}),
-        "DPM++ 2M Karras": (
-            "DPMSolverMultistepScheduler",
-            {"use_karras_sigmas": True, "timestep_spacing": "linspace"},
-        ),
-        "DPM++ 2M SDE": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
-        "DPM++ 3M SDE Exponential": (
-            "DPMSolverMultistepScheduler",
-            {
-                "algorithm_type": "sde-dpmsolver++",
-                "solver_order": 3,
-                "use_exponential_sigmas": True,
-                "timestep_spacing": "linspace",
-            },
-        ),
-        "DPM++ SDE": ("DPMSolverSDEScheduler", {"noise_sampler_seed": 7}),
-        "DPM++ 2S a": (
-            "DPMSolverSinglestepScheduler",
-            {"algorithm_type": "sde-dpmsolver++", "lower_order_final": True},
-        ),
-        "DPM2": ("KDPM2DiscreteScheduler", {}),
-        "DPM2 a": ("KDPM2AncestralDiscreteScheduler", {}),
-        "DDIM": ("DDIMScheduler", {}),
-        "DDPM": ("DDPMScheduler", {}),
-        "PLMS": ("PNDMScheduler", {"skip_prk_steps": True}),
-        "UniPC": ("UniPCMultistepScheduler", {}),
-        "DEIS": ("DEISMultistepScheduler", {}),
-        "SA Solver": ("SASolverScheduler", {}),
-        "Heun": ("HeunDiscreteScheduler", {}),
-        "LMS": ("LMSDiscreteScheduler", {}),
-        "LCM": ("LCMScheduler", {}),
-        "TCD": ("TCDScheduler", {}),
-    }
-)
 #: Kept after every pass of the loop, inside the steps of second-order schedulers too; the others in the middle and at the end.
 _EVERY_BOUNDARY = frozenset({"Euler a", "DPM++ 2M SDE", "DPM++ SDE", "UniPC", "Heun", "PLMS"})
 every_scheduler = pytest.mark.parametrize("scheduler", PLAIN)
@@ -89,8 +38,7 @@ class Plain:
 
     def __call__(self, parameters: Txt2ImgParameters, index: int = 0) -> Result:
         """Draw one picture of a job."""
-        name, settings = PLAIN[parameters.scheduler]
-        self._pipe.scheduler = getattr(diffusers, name).from_config(self._config, **settings)
+        self._pipe.scheduler = plain_scheduler(parameters.scheduler, self._config)
         kept: dict[str, torch.Tensor] = {}
 
         def keep(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
@@ -114,23 +62,6 @@ class Plain:
 def plain(tiny_sd15_folder: Path) -> Plain:
     """Return diffusers' own pipeline over the same files."""
     return Plain(tiny_sd15_folder)
-
-
-def take_step(family: Family, states: Sequence[State]) -> None:
-    """Step without a failure."""
-    assert not family.step(states).errors
-
-
-def end(family: Family, state: State) -> Result:
-    """Step to the end, finish and close."""
-    while state.phase == "denoise":
-        take_step(family, [state])
-    latents = state._body.latents  # noqa: SLF001 - the picture's 8 bits would hide a difference
-    assert latents is not None
-    kept = latents.numpy().copy()
-    (picture,) = family.finish([state])
-    state.close()
-    return Result(kept, picture.array)
 
 
 @every_scheduler
@@ -207,10 +138,17 @@ def resumed_elsewhere(
                 continue
             name = f"{len(cases)}.checkpoint"
             (folder / name).write_bytes(state.checkpoint().to_bytes())
-            cases.append({"scheduler": scheduler, "file": name, "parameters": wanted.model_dump(mode="json")})
+            cases.append(
+                {
+                    "scheduler": scheduler,
+                    "file": name,
+                    "model": entry.name,
+                    "parameters": wanted.model_dump(mode="json"),
+                }
+            )
         state.close()
     family.close()
-    order = {"entry": entry.model_dump(mode="json"), "threads": torch.get_num_threads(), "cases": cases}
+    order = {"entries": [entry.model_dump(mode="json")], "threads": torch.get_num_threads(), "cases": cases}
     (folder / "cases.json").write_text(json.dumps(order))
     subprocess.run([sys.executable, Path(__file__).with_name("resume_process.py"), folder], check=True, timeout=120)
     results: dict[str, list[Result]] = {}

@@ -127,7 +127,7 @@ def test_close_leaves_no_greenlet_behind(family: Family, parameters: Make) -> No
 
 def test_family_close_closes_what_is_open(loaded: Family, parameters: Make) -> None:
     """Unloading a model stops its runs."""
-    family = type(loaded)(loaded.pipe, loaded.entry, loaded.preview_matrix, loaded.counters)
+    family = type(loaded)(loaded.pipe, loaded.entry, loaded.preview_matrix, loaded.counters, loaded.shelf)
     states = [family.prepare(parameters(), index) for index in range(3)]
     family.close()
     family.close()

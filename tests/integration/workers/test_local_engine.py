@@ -1,6 +1,5 @@
 """The torch engine draws with real pipelines of random weights; one real agent uses it in its own process."""
 
-from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,14 +12,14 @@ from jobs.contract import Txt2ImgParameters
 from jobs.errors import OutOfMemory
 from jobs.inputs import Inputs
 from models_registry.catalogue import scan
-from models_registry.entries import Component, Kind, Layout, ModelEntry
+from models_registry.entries import ModelEntry
 from pipelines.engine.engine import StepReport
 from pipelines.engine.state import State
 from pipelines.families.base import Family
 from pipelines.loading import load
 from tests.contracts.pipelines.conftest import build_tiny_sd15
+from tests.integration.workers.local_run import MB, entry, run
 from tests.integration.workers.yard import Yard
-from tests.unit.workers.memory_link import MemoryLink
 from workers.engines.interface import (
     Cancel,
     Command,
@@ -31,18 +30,11 @@ from workers.engines.interface import (
     PhaseBegan,
     Pictured,
     Previewed,
-    Quit,
     Report,
     Resident,
-    Setup,
     Stepped,
     Stopped,
 )
-from workers.engines.local import LocalEngine
-
-MB = 10**6
-#: Half precision; the CPU draws at twice that.
-WEIGHTS = 10 * MB
 
 
 @pytest.fixture(scope="module")
@@ -50,22 +42,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a diffusers folder with a tiny random pipeline."""
     torch.set_num_threads(1)
     return build_tiny_sd15(tmp_path_factory.mktemp("models") / "tiny")
-
-
-def entry(folder: Path, name: str = "tiny") -> ModelEntry:
-    """Describe the folder; several names may stand for the same files."""
-    return ModelEntry(
-        name=name,
-        kind=Kind.CHECKPOINT,
-        layout=Layout.DIFFUSERS,
-        family="sd15",
-        path=folder,
-        fingerprint="0" * 64,
-        components=(Component(name="unet", bytes=WEIGHTS, parameters=WEIGHTS // 2, dtype="F16"),),
-        native_size=64,
-        latent_factor=2,
-        latent_channels=4,
-    )
 
 
 def item(model: ModelEntry, **changes: object) -> Item:
@@ -83,16 +59,6 @@ def item(model: ModelEntry, **changes: object) -> Item:
         num_images=2,
     ).model_copy(update=changes)
     return Item(uuid4(), 1, parameters, Inputs({model.ref: model}))
-
-
-def run(
-    *commands: Command, answer: Callable[[Report], Command | None] = lambda _: None, memory: int = 1000 * MB
-) -> MemoryLink:
-    """Let an engine on the CPU serve commands to the end."""
-    link = MemoryLink([*commands, Quit()], answer)
-    setup = Setup(engine="local", label="cpu0", device="cpu", device_name="CPU", memory_bytes=memory, threads=1)
-    LocalEngine(setup).run(link)
-    return link
 
 
 def drawn_by_hand(item: Item, index: int) -> bytes:

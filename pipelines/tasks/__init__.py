@@ -1,0 +1,1 @@
+"""How each task becomes passes of diffusers pipelines, the same way for every family."""

@@ -1,0 +1,46 @@
+"""ControlNets of a job: their pictures prepared, their weights taken from the shelf, as the arguments of a pipeline."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import diffusers
+from PIL import Image
+
+from jobs.parts import Control
+from models_registry.entries import Kind
+from pipelines.decoding import decode_picture
+from pipelines.pictures import Pixels
+from pipelines.tasks.setting import Guided, Setting
+
+
+def guided_by(
+    setting: Setting, controls: Sequence[Control], fit: Callable[[Pixels], Pixels], *, argument: str = "control_image"
+) -> Guided:
+    """Prepare a job's controls; `fit` brings a control picture to the size that is drawn, before its preprocessor sees it.
+
+    Edges found at the size they are used at stay sharp. `argument` is what the pipeline calls the pictures.
+    """
+    if not controls:
+        return Guided()
+    networks = [setting.shelf.take(setting.inputs.model(Kind.CONTROLNET, control.model)) for control in controls]
+    pictures = [_picture(setting, control, fit) for control in controls]
+    values: dict[str, list[Any]] = {
+        argument: [Image.fromarray(picture) for picture in pictures],
+        "controlnet_conditioning_scale": [float(control.scale) for control in controls],
+        "control_guidance_start": [float(control.start) for control in controls],
+        "control_guidance_end": [float(control.end) for control in controls],
+    }
+    if len(controls) == 1:
+        # A single network is called without the wrapper, and takes single values.
+        return Guided(
+            networks, pictures, {name: value[0] for name, value in values.items()}, {"controlnet": networks[0]}
+        )
+    together: Any = diffusers.MultiControlNetModel
+    return Guided(networks, pictures, values, {"controlnet": together(networks)})
+
+
+def _picture(setting: Setting, control: Control, fit: Callable[[Pixels], Pixels]) -> Pixels:
+    picture = fit(decode_picture(setting.inputs.picture(control.image)))
+    if control.preprocessor is None:
+        return picture
+    return setting.preprocess(control.preprocessor, picture, control.preprocessor_options)

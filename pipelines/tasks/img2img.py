@@ -1,0 +1,39 @@
+"""Image to image: noise is laid over a picture and taken away again under a prompt."""
+
+from PIL import Image
+
+from jobs.contract import Img2ImgParameters
+from jobs.geometry import Size, denoising_steps
+from pipelines.decoding import decode_picture
+from pipelines.families.plan import Plan
+from pipelines.resizing import resize
+from pipelines.tasks.controls import guided_by
+from pipelines.tasks.setting import Setting, make_pass, strength_for
+from pipelines.tasks.txt2img import from_noise
+
+
+def plan_img2img(parameters: Img2ImgParameters, setting: Setting) -> Plan:
+    """Draw over a picture: at strength 0 it comes back as it is, at 1 it is not looked at, and the drawing is that of the prompt alone."""
+    size, mode = Size(parameters.width, parameters.height), parameters.resize_mode
+    source = resize(decode_picture(setting.inputs.picture(parameters.image)), size, mode)
+    count = denoising_steps(parameters.steps, parameters.strength)
+    if count == 0:
+        return Plan((), given=source)
+    alone = parameters.strength >= 1
+    guided = guided_by(
+        setting,
+        parameters.controls,
+        lambda picture: resize(picture, size, mode),
+        argument="image" if alone else "control_image",
+    )
+    if alone:
+        return Plan([from_noise(parameters, setting, guided)], setting.applied)
+    drawn = make_pass(
+        setting,
+        "img2img",
+        guided,
+        steps=parameters.steps,
+        count=count,
+        arguments={"image": Image.fromarray(source), "strength": strength_for(count, parameters.steps)},
+    )
+    return Plan([drawn], setting.applied)

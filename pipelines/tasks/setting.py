@@ -1,0 +1,78 @@
+"""What a family brings to every task, and how a pass is made of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from jobs.geometry import Size
+from jobs.inputs import Inputs
+from pipelines.engine.passes import Pass
+from pipelines.families.pipes import Pipes
+from pipelines.pictures import Pixels
+from pipelines.shelf import Shelf
+from pipelines.tasks.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything of a plan that does not depend on the task."""
+
+    pipes: Pipes
+    inputs: Inputs
+    shelf: Shelf
+    #: Turns pictures into control pictures.
+    preprocess: Preprocess
+    #: Sides of what is drawn must be multiples of this many pixels.
+    size_step: int
+    #: Arguments that every pipeline takes: the prompts or their embeddings, guidance.
+    arguments: Mapping[str, Any]
+    #: Components in place of the pipelines' own.
+    components: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    #: Entered around each model call.
+    applied: Callable[[], AbstractContextManager[object]] = nullcontext
+
+    def vae(self, pipe: Any) -> Any:
+        """Return the VAE that a pass of this pipeline uses."""
+        return self.components.get("vae", pipe.vae)
+
+
+@dataclass(frozen=True)
+class Guided:
+    """ControlNets with their pictures at the size that is drawn, as a pipeline takes them; empty without any."""
+
+    networks: Sequence[Any] = ()
+    pictures: Sequence[Pixels] = ()
+    arguments: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    components: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def strength_for(count: int, steps: int) -> float:
+    """Return the strength at which diffusers draws exactly `count` of `steps`, however its product rounds."""
+    return 1.0 if count >= steps else (count + 0.5) / steps
+
+
+def make_pass(
+    setting: Setting,
+    task: str,
+    guided: Guided,
+    *,
+    steps: int,
+    count: int,
+    arguments: Mapping[str, Any],
+    **between: Any,
+) -> Pass:
+    """Return a pass that draws the last `count` of `steps`; `between` says what it takes over from the one before."""
+    return Pass(
+        setting.pipes.take(task, controlled=bool(guided.networks)),
+        {"num_inference_steps": steps, **setting.arguments, **guided.arguments, **arguments},
+        count,
+        components={**setting.components, **guided.components},
+        **between,
+    )
+
+
+def native(size: Size) -> Mapping[str, int]:
+    """Return a size as the arguments of a pipeline."""
+    return {"width": size.width, "height": size.height}
