@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from jobs.contract import PARAMETERS, DiffusionRequest, JobParameters, JobRequest
+from jobs.contract import PARAMETERS, DiffusionRequest, JobParameters, JobRequest, Txt2ImgRequest
 from jobs.errors import (
     ModelUnknown,
     RequestRefused,
@@ -20,8 +20,8 @@ from jobs.fleet import Fleet
 from jobs.intake import NewJob
 from jobs.routing import route
 from models_registry.catalogue import Catalogue
-from models_registry.entries import ModelEntry
-from models_registry.families import FAMILIES, FamilyFacts
+from models_registry.entries import Kind, ModelEntry, ModelRef
+from models_registry.families import FAMILIES, FamilyFacts, tasks_of
 from models_registry.memory import needs_memory
 from models_registry.schedulers import SCHEDULERS, SchedulerNameError, SchedulerSpec, find_scheduler
 
@@ -62,10 +62,11 @@ class Admission:
         """Return the job to store, raising a `RequestRefused` that names the field at fault."""
         entry = self._model(request.model)
         family = FAMILIES[entry.family]
-        if request.task not in family.tasks:
-            known = ", ".join(sorted(family.tasks))
+        tasks = tasks_of(entry)
+        if request.task not in tasks:
+            known = ", ".join(sorted(tasks))
             raise TaskUnsupported(f"{entry.name} ({family.title}) can do: {known}.", field="task")
-        if not isinstance(request, DiffusionRequest):
+        if not isinstance(request, Txt2ImgRequest):
             raise TaskUnsupported(f"{request.task} is not there yet.", field="task")
         parameters = self._resolve(request, entry, family)
         memory = needs_memory(entry, parameters.width, parameters.height)
@@ -88,11 +89,10 @@ class Admission:
         found = self.catalogue.find(name)
         if found is not None:
             return found
-        if name in self.catalogue.missing:
+        if ModelRef(Kind.CHECKPOINT, name) in self.catalogue.missing:
             raise ModelUnknown(f"The files of the model {name!r} are away.", field="model")
-        raise ModelUnknown(
-            f"No model is named {name[:100]!r}. {_suggest(name, list(self.catalogue.entries))}", field="model"
-        )
+        known = [entry.name for entry in self.catalogue.of_kind(Kind.CHECKPOINT)]
+        raise ModelUnknown(f"No model is named {name[:100]!r}. {_suggest(name, known)}", field="model")
 
     def _resolve(self, request: DiffusionRequest, entry: ModelEntry, family: FamilyFacts) -> JobParameters:
         width = self._side("width", request.width, entry, family)

@@ -10,8 +10,8 @@ from broker_api.endpoints import Call
 from jobs.fleet import WorkerView
 from jobs.reading import QueueView, queues
 from jobs.roster import fleet
-from models_registry.entries import Component, ModelEntry
-from models_registry.families import FAMILIES
+from models_registry.entries import Component, Kind, ModelEntry
+from models_registry.families import FAMILIES, tasks_of
 
 
 class WorkerPage(BaseModel):
@@ -29,7 +29,7 @@ class QueuePage(BaseModel):
 
 
 class ModelView(BaseModel):
-    """A model and what a request may ask of it."""
+    """A checkpoint and what a request may ask of it."""
 
     name: str
     title: str = Field(description="As A1111's clients show it.")
@@ -84,10 +84,10 @@ async def list_queues(call: Call) -> Response:
 
 
 async def list_models(call: Call) -> Response:
-    """Return every model that can be asked for."""
+    """Return every checkpoint that can be asked for."""
     catalogue = (await call.services.snapshots.refresh()).catalogue
     default = catalogue.default()
-    entries = list(catalogue.entries.values())
+    entries = catalogue.of_kind(Kind.CHECKPOINT)
     return json_answer(
         ModelPage(
             items=[_model_view(entry, is_default=entry is default) for entry in entries],
@@ -106,7 +106,7 @@ def _model_view(entry: ModelEntry, *, is_default: bool) -> ModelView:
         kind=entry.kind,
         family=entry.family,
         variant=entry.variant,
-        tasks=sorted(family.tasks),
+        tasks=sorted(tasks_of(entry)),
         native_size=entry.native_size,
         size_step=family.size_step,
         min_side=min(family.min_side, entry.native_size),

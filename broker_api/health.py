@@ -14,6 +14,7 @@ from broker_api.metrics import CONTENT_TYPE
 from broker_api.problems import DATABASE_ERRORS
 from broker_api.services import Services
 from broker_api.version import version
+from models_registry.entries import Kind
 
 PartState = Literal["ok", "away"]
 
@@ -75,7 +76,7 @@ async def system_status(call: Call) -> Response:
             version=version(),
             database=database,
             redis=redis,
-            models=len(snapshot.catalogue.entries),
+            models=len(snapshot.catalogue.of_kind(Kind.CHECKPOINT)),
             workers=len(snapshot.fleet.workers),
             workers_online=len(snapshot.fleet.online()),
             queued=sum(queue.queued for queue in services.snapshots.queues),

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from broker_api.adapters import AdapterPage, AdapterQuery, list_adapters
 from broker_api.admission import NoModels, ScheduleTypeUnknown
 from broker_api.endpoints import Answer, Body, Endpoint
 from broker_api.events import read_events
@@ -115,8 +116,13 @@ _JOBS: Final = (
 _FLEET: Final = (
     Endpoint(
         "GET", "/v1/models", "listModels", "List models", "fleet", list_models,
-        description="Also in the form OpenAI's clients read (`object`, `data`).",
+        description="The checkpoints; also in the form OpenAI's clients read (`object`, `data`).",
         answers=(Answer(200, "All models.", ModelPage),), openai=True,
+    ),
+    Endpoint(
+        "GET", "/v1/adapters", "listAdapters", "List adapters", "fleet", list_adapters,
+        description="What a job may name beside its model: LoRAs, ControlNets, embeddings, VAEs, upscalers, weights of preprocessors.",
+        query=AdapterQuery, answers=(Answer(200, "All adapters.", AdapterPage),),
     ),
     Endpoint(
         "GET", "/v1/workers", "listWorkers", "List workers", "fleet", list_workers,

@@ -1,5 +1,6 @@
 """`imagefleet models`: list the models, and look for new ones."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,11 @@ from cli.failure import CommandFailed
 from cli.fleet import open_client
 from cli.folders import model_folders
 from cli.output import plain, print_json, print_table, size
+from client.views import AdapterView, ModelView
 from infra.settings import Settings
 from models_registry.catalogue import ScanReport
 from models_registry.catalogue import scan as scan_folders
+from models_registry.entries import Kind, ModelRef
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="List models, and look for new ones.")
 
@@ -20,27 +23,52 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")
-def list_models(*, as_json: AsJson = False) -> None:
+def list_models(
+    *,
+    kind: Annotated[
+        Kind, typer.Option(help="Checkpoints draw; the other kinds are added to them, or enlarge pictures.")
+    ] = Kind.CHECKPOINT,
+    as_json: AsJson = False,
+) -> None:
     """List the models that can be asked for."""
     with open_client(Settings()) as client:
-        found = client.models().items
+        found: Sequence[ModelView | AdapterView] = (
+            client.models().items if kind is Kind.CHECKPOINT else client.adapters(kind=kind).items
+        )
     if as_json:
         print_json(found)
         return
-    rows = [
-        (
-            model.name,
-            model.family,
-            f"{model.native_size} px",
-            size(model.bytes),
-            str(model.default_steps),
-            model.default_scheduler,
-            "default" if model.is_default else "",
-        )
-        for model in found
-    ]
-    titles = ("name", "family", "size", "weights", "steps", "scheduler", "")
-    print_table(titles, rows, empty="No models. `imagefleet models scan FOLDER` looks for some.")
+    empty = "No models. `imagefleet models scan FOLDER` looks for some."
+    if kind is Kind.CHECKPOINT:
+        headings = ("name", "family", "variant", "size", "weights", "steps", "scheduler", "")
+        print_table(headings, [_model_row(each) for each in found if isinstance(each, ModelView)], empty=empty)
+    else:
+        titles = ("name", "family", "variant", "weights", "facts")
+        print_table(titles, [_adapter_row(each) for each in found if isinstance(each, AdapterView)], empty=empty)
+
+
+def _model_row(model: ModelView) -> tuple[str, ...]:
+    return (
+        model.name,
+        model.family,
+        model.variant,
+        f"{model.native_size} px",
+        size(model.bytes),
+        str(model.default_steps),
+        model.default_scheduler,
+        "default" if model.is_default else "",
+    )
+
+
+def _adapter_row(adapter: AdapterView) -> tuple[str, ...]:
+    facts = (
+        ("scale", adapter.scale),
+        ("rank", adapter.rank),
+        ("vectors", adapter.vectors),
+        ("text width", adapter.text_width),
+    )
+    told = ", ".join(f"{name} {value}" for name, value in facts if value is not None)
+    return (adapter.name, adapter.family, adapter.variant, size(adapter.bytes), told)
 
 
 @app.command()
@@ -69,16 +97,22 @@ def scan(
 
 def _as_data(report: ScanReport) -> dict[str, object]:
     refused = [{"path": str(path), "code": code, "reason": reason} for path, code, reason in report.refused]
-    named = {name: getattr(report, name) for name in ("found", "added", "changed", "missing")}
+    named = {
+        name: [ref._asdict() for ref in getattr(report, name)] for name in ("found", "added", "changed", "missing")
+    }
     return {**named, "refused": refused}
 
 
+def _told(ref: ModelRef) -> str:
+    return ref.name if ref.kind is Kind.CHECKPOINT else f"{ref.name} ({ref.kind})"
+
+
 def _print(report: ScanReport) -> None:
-    for name in report.found:
-        news = "added" if name in report.added else "changed" if name in report.changed else "as before"
-        typer.echo(f"{name}: {news}")
-    for name in report.missing:
-        typer.secho(f"{name}: missing, not offered until it is back", fg="yellow")
+    for ref in report.found:
+        news = "added" if ref in report.added else "changed" if ref in report.changed else "as before"
+        typer.echo(f"{_told(ref)}: {news}")
+    for ref in report.missing:
+        typer.secho(f"{_told(ref)}: missing, not offered until it is back", fg="yellow")
     for refusal in report.refused:
         typer.secho(f"not offered ({refusal.code}): {plain(str(refusal.path))} {refusal.reason}", fg="yellow")
     if not report.found:

@@ -28,6 +28,7 @@ from infra.processes import Supervisor, set_title
 from infra.settings import Settings
 from jobs.reading import tally
 from models_registry.catalogue import scan
+from models_registry.entries import Kind
 
 
 def up(
@@ -71,7 +72,9 @@ def _prepare(settings: Settings, services: ServiceUrls, console: Console) -> Non
         with connect(services.database_url, application_name="up") as connection:
             report = scan(connection, model_folders(settings))
             ensure_first_key(connection, settings.home)
-    console.print(f"Models: {', '.join(report.found) or 'none found'}", highlight=False)
+    found = ", ".join(ref.name for ref in report.found if ref.kind is Kind.CHECKPOINT)
+    others = sum(ref.kind is not Kind.CHECKPOINT for ref in report.found)
+    console.print(f"Models: {found or 'none found'}; {others} adapters and upscalers", highlight=False)
     for refusal in report.refused:
         console.print(f"[yellow]Not offered: {refusal.path}: {refusal.reason}[/yellow]", highlight=False)
 

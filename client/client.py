@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from client.connection import Connection
 from client.errors import AnswerUnusable, FleetUnreachable, PictureDamaged, RequestUnusable, Unavailable
 from client.sse import frames
-from client.views import FINAL_EVENTS, CreatedKey, Event, KeyView, ModelView, Page, QueueView, WorkerView
+from client.views import FINAL_EVENTS, AdapterView, CreatedKey, Event, KeyView, ModelView, Page, QueueView, WorkerView
 from jobs.contract import Image, JobRequest, JobView
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -142,6 +142,13 @@ class Client:
     def models(self) -> Page[ModelView]:
         """Return the models that can be asked for."""
         return self._get(Page[ModelView], "/v1/models")
+
+    def adapters(self, *, kind: str | None = None, family: str | None = None) -> Page[AdapterView]:
+        """Return the LoRAs, ControlNets, embeddings, VAEs, upscalers and annotators, of one kind or family if asked."""
+        params = {"kind": kind, "family": family}
+        return self._get(
+            Page[AdapterView], "/v1/adapters", {name: text for name, text in params.items() if text is not None}
+        )
 
     def workers(self) -> Page[WorkerView]:
         """Return the workers, those that are away too."""

@@ -75,7 +75,7 @@ class QueueView(View):
 
 
 class ModelView(View):
-    """A model and what a request may ask of it."""
+    """A checkpoint and what a request may ask of it."""
 
     name: str
     title: str
@@ -93,6 +93,22 @@ class ModelView(View):
     fingerprint: str
     bytes: int
     is_default: bool
+
+
+class AdapterView(View):
+    """A LoRA, ControlNet, embedding, VAE, upscaler, or the weights of a preprocessor."""
+
+    name: str
+    title: str
+    kind: str
+    family: str
+    variant: str
+    fingerprint: str
+    bytes: int
+    rank: int | None = None
+    scale: int | None = None
+    vectors: int | None = None
+    text_width: int | None = None
 
 
 class KeyView(View):

@@ -6,8 +6,9 @@ connections are in autocommit mode.
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -18,38 +19,45 @@ from psycopg.types.json import Jsonb
 
 from infra.advisory_locks import MODEL_SCAN
 from models_registry.bounded_files import Reads
-from models_registry.detection import INDEX, detect
-from models_registry.entries import ModelEntry
-from models_registry.folders import model_folders
+from models_registry.detection import detect
+from models_registry.entries import Kind, ModelEntry, ModelRef
+from models_registry.families import INPAINT
+from models_registry.places import is_place, places
 from models_registry.refusals import FileUnreadable, ModelRefused, NameTaken
 
 #: Shorter beginnings of a fingerprint are names that happen to be hexadecimal.
 MIN_HASH = 6
 _TITLE = re.compile(r"(?P<name>.*?)(?:\.safetensors)?(?: \[(?P<hash>[0-9a-fA-F]{6,64})\])?", re.DOTALL)
 
-_COLUMNS = (
-    "name, kind, layout, family, variant, path, fingerprint, components, native_size, latent_factor, latent_channels,"
-    " default_steps, default_guidance_scale, default_scheduler, missing_since"
-)
-_READ = f"SELECT {_COLUMNS} FROM models ORDER BY found_at, name"
-_FIND = f"SELECT {_COLUMNS} FROM models WHERE name = %s AND missing_since IS NULL"
+#: What a row and an entry have in common, by the same names.
+_FIELDS = (
+    "name", "kind", "layout", "family", "variant", "path", "fingerprint", "components", "native_size", "latent_factor",
+    "latent_channels", "text_width", "scale", "rank", "vectors", "default_steps", "default_guidance_scale",
+    "default_scheduler",
+)  # fmt: skip
+_COLUMNS = ", ".join((*_FIELDS, "missing_since"))
+_READ = f"SELECT {_COLUMNS} FROM models ORDER BY found_at, name, kind"
+_FIND = f"""
+SELECT {_COLUMNS} FROM models
+WHERE (kind, name) IN (SELECT * FROM unnest(%s::text[], %s::text[])) AND missing_since IS NULL
+"""
 _LOCK = f"SELECT pg_advisory_xact_lock({MODEL_SCAN})"
-_ADD = """
-INSERT INTO models (name, kind, layout, family, variant, path, fingerprint, components, weight_bytes, native_size,
-    latent_factor, latent_channels, default_steps, default_guidance_scale, default_scheduler)
-VALUES (%(name)s, %(kind)s, %(layout)s, %(family)s, %(variant)s, %(path)s, %(fingerprint)s, %(components)s,
-    %(weight_bytes)s, %(native_size)s, %(latent_factor)s, %(latent_channels)s, %(default_steps)s,
-    %(default_guidance_scale)s, %(default_scheduler)s)
+_ADD = f"""
+INSERT INTO models ({", ".join(_FIELDS)}, weight_bytes)
+VALUES ({", ".join(f"%({field})s" for field in _FIELDS)}, %(weight_bytes)s)
 """
-_CHANGE = """
-UPDATE models SET name = %(name)s, kind = %(kind)s, layout = %(layout)s, family = %(family)s, variant = %(variant)s,
-    path = %(path)s, fingerprint = %(fingerprint)s, components = %(components)s, weight_bytes = %(weight_bytes)s,
-    native_size = %(native_size)s, latent_factor = %(latent_factor)s, latent_channels = %(latent_channels)s,
-    default_steps = %(default_steps)s, default_guidance_scale = %(default_guidance_scale)s,
-    default_scheduler = %(default_scheduler)s, changed_at = now(), missing_since = NULL
-WHERE name = %(old_name)s
+_CHANGE = f"""
+UPDATE models SET {", ".join(f"{field} = %({field})s" for field in _FIELDS)}, weight_bytes = %(weight_bytes)s,
+    changed_at = now(), missing_since = NULL
+WHERE kind = %(kind)s AND name = %(old_name)s
 """
-_MISS = "UPDATE models SET missing_since = now() WHERE name = ANY(%s) AND missing_since IS NULL"
+_MISS = """
+UPDATE models SET missing_since = now()
+WHERE (kind, name) IN (SELECT * FROM unnest(%s::text[], %s::text[])) AND missing_since IS NULL
+"""
+
+#: A kind and a folded name: what two files must not have in common.
+_Claim = tuple[str, str]
 
 
 class Refusal(NamedTuple):
@@ -62,12 +70,12 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True)
 class ScanReport:
-    """Say what a scan saw; names in order, refusals with the file at fault."""
+    """Say what a scan saw; by kind and name, refusals with the file at fault."""
 
-    found: tuple[str, ...]
-    added: tuple[str, ...]
-    changed: tuple[str, ...]
-    missing: tuple[str, ...]
+    found: tuple[ModelRef, ...]
+    added: tuple[ModelRef, ...]
+    changed: tuple[ModelRef, ...]
+    missing: tuple[ModelRef, ...]
     refused: tuple[Refusal, ...]
 
 
@@ -75,35 +83,42 @@ class ScanReport:
 class Catalogue:
     """Hold the models that are offered, in the order in which they were first found."""
 
-    entries: Mapping[str, ModelEntry]
-    #: Names that are known but whose files are away.
-    missing: frozenset[str]
+    entries: Mapping[ModelRef, ModelEntry]
+    #: What is known but whose files are away.
+    missing: frozenset[ModelRef]
 
-    def find(self, name: str) -> ModelEntry | None:
+    def find(self, name: str, kind: Kind = Kind.CHECKPOINT) -> ModelEntry | None:
         """Return the model of this name, title (`name [hash]`, `name.safetensors [hash]`) or unique hash prefix, in any case."""
-        exact = self.entries.get(name) or self._named(name)
+        exact = self.entries.get(ModelRef(kind, name)) or self._named(kind, name)
         if exact is not None:
             return exact
         parts = _TITLE.fullmatch(name)
         if parts is None:
             return None
-        named = self._named(parts["name"])
+        named = self._named(kind, parts["name"])
         if parts["hash"]:
             return named if named is not None and named.fingerprint.startswith(parts["hash"].lower()) else None
-        return named or self._hashed(parts["name"].lower())
+        return named or self._hashed(kind, parts["name"].lower())
+
+    def of_kind(self, kind: Kind) -> tuple[ModelEntry, ...]:
+        """Return every model of a kind, the one known longest first."""
+        return tuple(entry for entry in self.entries.values() if entry.kind is kind)
 
     def default(self) -> ModelEntry | None:
         """Return the model that draws when a request names none: the one known longest, so that adding models never changes it."""
-        return next(iter(self.entries.values()), None)
+        return next((entry for entry in self.of_kind(Kind.CHECKPOINT) if entry.variant != INPAINT), None)
 
-    def _named(self, name: str) -> ModelEntry | None:
-        folded = name.casefold()
-        return next((entry for entry in self.entries.values() if entry.name.casefold() == folded), None)
+    @cached_property
+    def _folded(self) -> Mapping[_Claim, ModelEntry]:
+        return {_claim(entry.kind, entry.name): entry for entry in self.entries.values()}
 
-    def _hashed(self, start: str) -> ModelEntry | None:
+    def _named(self, kind: Kind, name: str) -> ModelEntry | None:
+        return self._folded.get(_claim(kind, name))
+
+    def _hashed(self, kind: Kind, start: str) -> ModelEntry | None:
         if len(start) < MIN_HASH:
             return None
-        matches = [entry for entry in self.entries.values() if entry.fingerprint.startswith(start)]
+        matches = [entry for entry in self.of_kind(kind) if entry.fingerprint.startswith(start)]
         return matches[0] if len(matches) == 1 else None
 
 
@@ -120,11 +135,19 @@ def read_catalogue(conn: Connection[Any]) -> Catalogue:
         return _catalogue(cursor.execute(_READ).fetchall())
 
 
-def find(conn: Connection[Any], name: str) -> ModelEntry | None:
-    """Return the offered model of exactly this name, in one statement."""
+def find(conn: Connection[Any], ref: ModelRef) -> ModelEntry | None:
+    """Return the offered model of exactly this kind and name, in one statement."""
+    return find_all(conn, [ref]).get(ref)
+
+
+def find_all(conn: Connection[Any], refs: Collection[ModelRef]) -> Mapping[ModelRef, ModelEntry]:
+    """Return those of the models that are offered under exactly these kinds and names, in one statement."""
+    if not refs:
+        return {}
     with conn.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(_FIND, (name,)).fetchone()
-        return None if row is None else _entry(row)
+        rows = cursor.execute(_FIND, _as_arrays(refs)).fetchall()
+    entries = [_entry(row) for row in rows]
+    return {entry.ref: entry for entry in entries}
 
 
 def scan(conn: Connection[Any], folders: Sequence[Path], reads: Reads | None = None) -> ScanReport:
@@ -134,28 +157,24 @@ def scan(conn: Connection[Any], folders: Sequence[Path], reads: Reads | None = N
     seen, refused = _look(roots, reads or Reads())
     with conn.transaction(), conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(_LOCK)
-        rows = {row["name"].casefold(): row for row in cursor.execute(_READ).fetchall()}
+        rows = {_claim(row["kind"], row["name"]): row for row in cursor.execute(_READ).fetchall()}
         entries = _choose(seen, rows, roots, refused)
-        added = [entry for folded, entry in entries.items() if folded not in rows]
+        added = [entry for claim, entry in entries.items() if claim not in rows]
         changed = [
-            (rows[folded], entry)
-            for folded, entry in entries.items()
-            if folded in rows and _differs(rows[folded], entry)
+            (rows[claim], entry) for claim, entry in entries.items() if claim in rows and _differs(rows[claim], entry)
         ]
         for entry in added:
             cursor.execute(_ADD, _values(entry))
         for row, entry in changed:
             cursor.execute(_CHANGE, _values(entry) | {"old_name": row["name"]})
-        away = sorted(
-            row["name"] for folded, row in rows.items() if folded not in entries and _is_below(row["path"], roots)
-        )
+        away = [_ref(row) for claim, row in rows.items() if claim not in entries and _is_below(row["path"], roots)]
         if away:
-            cursor.execute(_MISS, (away,))
+            cursor.execute(_MISS, _as_arrays(away))
     return ScanReport(
-        found=tuple(sorted(entry.name for entry in entries.values())),
-        added=tuple(sorted(entry.name for entry in added)),
-        changed=tuple(sorted(entry.name for _, entry in changed)),
-        missing=tuple(away),
+        found=tuple(sorted(entry.ref for entry in entries.values())),
+        added=tuple(sorted(entry.ref for entry in added)),
+        changed=tuple(sorted(entry.ref for _, entry in changed)),
+        missing=tuple(sorted(away)),
         refused=tuple(sorted(Refusal(refusal.path, refusal.code, refusal.reason) for refusal in refused)),
     )
 
@@ -165,7 +184,7 @@ def _look(roots: Sequence[Path], reads: Reads) -> tuple[dict[Path, ModelEntry], 
     refused: dict[Path, ModelRefused] = {}
     for root in roots:
         try:
-            for place in model_folders(root):
+            for place in places(root, reads):
                 if isinstance(place, ModelRefused):
                     refused[place.path] = place
                 elif place not in seen:
@@ -186,27 +205,36 @@ def _detect_into(place: Path, seen: dict[Path, ModelEntry], refused: dict[Path, 
 
 def _choose(
     seen: Mapping[Path, ModelEntry],
-    rows: Mapping[str, DictRow],
+    rows: Mapping[_Claim, DictRow],
     roots: Sequence[Path],
     refused: list[ModelRefused],
-) -> dict[str, ModelEntry]:
-    """Give each name to one folder: the one that has it already if it is still there, else the first."""
-    chosen: dict[str, ModelEntry] = {}
-    # Stable, so that folders without a claim of their own keep the order they were found in.
+) -> dict[_Claim, ModelEntry]:
+    """Give each name to one place: the one that has it already if it is still there, else the first."""
+    chosen: dict[_Claim, ModelEntry] = {}
+    # Stable, so that places without a claim of their own keep the order they were found in.
     for path, entry in sorted(seen.items(), key=lambda item: _owner(item[1], rows) != item[0]):
-        folded = entry.name.casefold()
-        owner = chosen[folded].path if folded in chosen else _owner(entry, rows)
-        elsewhere = owner is not None and owner != path and not _is_below(owner, roots) and (owner / INDEX).is_file()
-        if folded in chosen or elsewhere:
-            refused.append(NameTaken(path, f"has the same name as {owner}; rename one of the two folders"))
+        claim = _claim(entry.kind, entry.name)
+        owner = chosen[claim].path if claim in chosen else _owner(entry, rows)
+        elsewhere = owner is not None and owner != path and not _is_below(owner, roots) and is_place(owner)
+        if claim in chosen or elsewhere:
+            refused.append(NameTaken(path, f"has the same name as {owner}; rename one of the two"))
         else:
-            chosen[folded] = entry
+            chosen[claim] = entry
     return chosen
 
 
-def _owner(entry: ModelEntry, rows: Mapping[str, DictRow]) -> Path | None:
-    row = rows.get(entry.name.casefold())
+def _owner(entry: ModelEntry, rows: Mapping[_Claim, DictRow]) -> Path | None:
+    row = rows.get(_claim(entry.kind, entry.name))
     return None if row is None else Path(row["path"])
+
+
+def _claim(kind: str, name: str) -> _Claim:
+    return str(kind), name.casefold()
+
+
+def _as_arrays(refs: Iterable[ModelRef]) -> tuple[list[str], list[str]]:
+    refs = list(refs)
+    return [ref.kind.value for ref in refs], [ref.name for ref in refs]
 
 
 def _is_below(path: str | Path, roots: Iterable[Path]) -> bool:
@@ -219,10 +247,15 @@ def _differs(row: DictRow, entry: ModelEntry) -> bool:
 
 def _catalogue(rows: Iterable[DictRow]) -> Catalogue:
     rows = list(rows)
-    offered = {row["name"]: _entry(row) for row in rows if row["missing_since"] is None}
+    offered = [_entry(row) for row in rows if row["missing_since"] is None]
     return Catalogue(
-        MappingProxyType(offered), frozenset(row["name"] for row in rows if row["missing_since"] is not None)
+        MappingProxyType({entry.ref: entry for entry in offered}),
+        frozenset(_ref(row) for row in rows if row["missing_since"] is not None),
     )
+
+
+def _ref(row: DictRow) -> ModelRef:
+    return ModelRef(Kind(row["kind"]), row["name"])
 
 
 def _entry(row: DictRow) -> ModelEntry:

@@ -10,7 +10,6 @@ from types import MappingProxyType
 LATER_PIPELINES: Mapping[str, str] = MappingProxyType(
     {
         "StableDiffusionImg2ImgPipeline": "Stable Diffusion 1.x, image to image",
-        "StableDiffusionInpaintPipeline": "Stable Diffusion inpainting",
         "StableDiffusionXLPipeline": "SDXL",
         "StableDiffusionXLImg2ImgPipeline": "SDXL, image to image",
         "StableDiffusionXLInpaintPipeline": "SDXL inpainting",
@@ -103,6 +102,26 @@ VAE_KEYS = _DIFFUSERS_KEYS | _words(
     act_fn block_out_channels down_block_types force_upcast in_channels latent_channels latents_mean latents_std
     layers_per_block mid_block_add_attention norm_num_groups out_channels sample_size scaling_factor shift_factor
     up_block_types use_post_quant_conv use_quant_conv
+    """
+)
+
+TINY_VAE_KEYS = _DIFFUSERS_KEYS | _words(
+    """
+    act_fn block_out_channels decoder_block_out_channels encoder_block_out_channels force_upcast in_channels latent_channels
+    latent_magnitude latent_shift num_decoder_blocks num_encoder_blocks out_channels scaling_factor shift_factor
+    upsample_fn upsampling_scaling_factor
+    """
+)
+
+CONTROLNET_KEYS = _DIFFUSERS_KEYS | _words(
+    """
+    act_fn addition_embed_type addition_embed_type_num_heads addition_time_embed_dim attention_head_dim
+    block_out_channels class_embed_type conditioning_channels conditioning_embedding_out_channels
+    controlnet_conditioning_channel_order cross_attention_dim down_block_types downsample_padding encoder_hid_dim
+    encoder_hid_dim_type flip_sin_to_cos freq_shift global_pool_conditions in_channels layers_per_block
+    mid_block_scale_factor mid_block_type norm_eps norm_num_groups num_attention_heads num_class_embeds
+    only_cross_attention projection_class_embeddings_input_dim resnet_time_scale_shift transformer_layers_per_block
+    upcast_attention use_linear_projection
     """
 )
 

@@ -24,6 +24,7 @@ class Layout(StrEnum):
 
     DIFFUSERS = "diffusers"  # a folder with model_index.json, or of one component with config.json
     SINGLE_FILE = "file"  # one safetensors file
+    FOLDER = "folder"  # several safetensors files that are used together: an annotator's
 
 
 #: The family of what serves every family: upscalers and preprocessors.
@@ -57,7 +58,7 @@ class ModelEntry(BaseModel):
     kind: Kind
     layout: Layout
     family: str  # a key of `models_registry.families.FAMILIES`, or `ANY_FAMILY`
-    #: Checkpoints: `base`, `inpaint`; LoRAs: `lora`, `locon`, `loha`, `lokr`.
+    #: Checkpoints: `base`, `inpaint`; LoRAs: `lora`, `locon`, `loha`, `lokr`; VAEs: `base`, `tiny`.
     variant: str = "base"
     path: Path
     #: Changes when any byte that matters changes: part of `model_key`, so a warm copy is never mistaken for the new file.
@@ -68,9 +69,12 @@ class ModelEntry(BaseModel):
     #: Pixels per latent cell, from the VAE's config.
     latent_factor: int = 0
     latent_channels: int = 0
-    #: Upscalers: how much one pass enlarges.
+    #: Width of the text features that are read or given (`cross_attention_dim`): what is made for one width fits no other.
+    #: None for what does not touch them, or does not say.
+    text_width: int | None = None
+    #: Upscalers: how much one pass enlarges; None where only the library that runs it can tell.
     scale: int | None = None
-    #: LoRAs: the largest rank of their matrices.
+    #: LoRAs: the largest rank of their matrices; None where they are whole.
     rank: int | None = None
     #: Embeddings: how many tokens the name stands for.
     vectors: int | None = None

@@ -2,7 +2,11 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from models_registry.entries import Kind, ModelEntry
+
+INPAINT: Final = "inpaint"
 
 
 class FamilyFacts(NamedTuple):
@@ -10,7 +14,10 @@ class FamilyFacts(NamedTuple):
 
     name: str
     title: str
+    #: Of an ordinary checkpoint; `tasks_of` says what one model does.
     tasks: frozenset[str]
+    #: What can be added to its checkpoints, or take the place of a part of them.
+    adapters: frozenset[Kind]
     #: Width and height must be multiples of this many pixels.
     size_step: int
     min_side: int
@@ -34,7 +41,8 @@ FAMILIES: Mapping[str, FamilyFacts] = MappingProxyType(
         "sd15": FamilyFacts(
             name="sd15",
             title="Stable Diffusion 1.x",
-            tasks=frozenset({"txt2img"}),
+            tasks=frozenset({"txt2img", "img2img", INPAINT}),
+            adapters=frozenset({Kind.LORA, Kind.CONTROLNET, Kind.EMBEDDING, Kind.VAE}),
             size_step=8,
             min_side=64,
             max_side=4096,
@@ -51,3 +59,15 @@ FAMILIES: Mapping[str, FamilyFacts] = MappingProxyType(
         ),
     }
 )
+
+
+def tasks_of(entry: ModelEntry) -> frozenset[str]:
+    """Return the tasks that can be asked of one model."""
+    if entry.kind is Kind.UPSCALER:
+        return frozenset({"upscale"})
+    if entry.kind is Kind.PREPROCESSOR:
+        return frozenset({"preprocess"})
+    if entry.kind is not Kind.CHECKPOINT:
+        return frozenset()
+    # A network that reads a mask beside the latents has nothing to read without one.
+    return frozenset({INPAINT}) if entry.variant == INPAINT else FAMILIES[entry.family].tasks

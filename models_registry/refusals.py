@@ -5,7 +5,7 @@ ModelRefused
 │   ├── PickleRefused       it holds code, or may
 │   └── HeaderRefused       its safetensors header breaks a rule
 │       └── …
-├── FolderRefused           the folder around sound files breaks a rule
+├── FolderRefused           sound files, or the folder around them, break a rule
 │   └── …
 └── Unrecognised            nothing is wrong with it, but this version cannot draw with it
 """
@@ -107,7 +107,7 @@ class OffsetsInvalid(HeaderRefused):
 
 
 class FolderRefused(ModelRefused):
-    """The folder around sound files breaks a rule."""
+    """Sound files, or the folder around them, break a rule."""
 
 
 class FolderMissing(FolderRefused):
@@ -159,18 +159,18 @@ class WeightsMismatch(FolderRefused):
 
 
 class NameInvalid(FolderRefused):
-    """The folder's name cannot be a model's name."""
+    """The name of the file or folder cannot be a model's name."""
 
     code = "name_invalid"
 
 
 class NameTaken(FolderRefused):
-    """Another folder already gives a model of this name."""
+    """Another file or folder already gives a model of this kind and name."""
 
     code = "name_taken"
 
 
 class Unrecognised(ModelRefused):
-    """This version cannot draw with it."""
+    """This version cannot draw with it, or does not know what it is."""
 
     code = "unrecognised"

@@ -30,10 +30,11 @@ from models_registry.refusals import (
 
 MAX_HEADER_BYTES = 8 * 1024 * 1024
 #: A header may take this much whatever the size of the file, and one hundredth of a larger file.
-SMALL_HEADER_BYTES = 256 * 1024
+SMALL_HEADER_BYTES = 2 * 1024 * 1024
 HEADER_SHARE = 100
 MAX_TENSORS = 20_000
-MAX_METADATA_BYTES = 64 * 1024
+#: Trainers of LoRAs write down how often each word of their captions occurred.
+MAX_METADATA_BYTES = 1024 * 1024
 MAX_RANK = 5
 MAX_NAME = 512
 DTYPE_BYTES: Mapping[str, int] = MappingProxyType(

@@ -29,7 +29,6 @@ from jobs.fleet import WorkerFacts
 from jobs.inputs import Inputs
 from jobs.needs import needs_of
 from models_registry import catalogue
-from models_registry.entries import ModelEntry, ModelRef
 from workers.cancels import CancelListener
 from workers.engine_process import EngineProcess
 from workers.engines.interface import Setup
@@ -189,14 +188,12 @@ class Agent:
         now = datetime.now(UTC)
         started = Event(job=job.id, epoch=job.epoch, seq=1, type="started", at=now, data={"worker": self.facts.name})
         feed = self._narrator.open(job.id, job.epoch, [job.predecessor, started])
-        models: dict[ModelRef, ModelEntry] = {}
-        for need in needs_of(job.parameters):
-            entry = catalogue.find(line, need.ref.name)
-            if entry is not None:
-                models[need.ref] = entry
-                continue
-            log.warning(MODEL_MISSING, job=str(job.id), model=need.ref.name)
-            failure = ModelMissing(f"The {need.ref.kind} '{need.ref.name}' is not where it was.")
+        needs = needs_of(job.parameters)
+        models = catalogue.find_all(line, [need.ref for need in needs])
+        missing = next((need.ref for need in needs if need.ref not in models), None)
+        if missing is not None:
+            log.warning(MODEL_MISSING, job=str(job.id), kind=missing.kind, model=missing.name)
+            failure = ModelMissing(f"The {missing.kind} '{missing.name}' is not where it was.")
             change = store.fail(line, job.id, job.epoch, feed.close(), failure)
             self._narrator.announce([] if change is None else [change.event])
             return

@@ -5,16 +5,20 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
 import psycopg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from safetensors.numpy import load_file, save_file
 
-from infra.database import Connection, connect, metadata, open_engine
+from infra.database import Connection, connect, metadata, migration_config, open_engine
 from models_registry.bounded_files import Reads
-from models_registry.catalogue import Catalogue, find, load_catalogue, read_catalogue, scan
+from models_registry.catalogue import Catalogue, find, find_all, load_catalogue, read_catalogue, scan
+from models_registry.entries import Kind, Layout, ModelRef
 from models_registry.tables import models
 
 Copy = Callable[..., Path]
@@ -25,6 +29,20 @@ def conn(database_url: str) -> Iterator[Connection]:
     """Connect to a fresh database."""
     with connect(database_url, application_name="test") as connection:
         yield connection
+
+
+def refs(*names: str) -> tuple[ModelRef, ...]:
+    """Name checkpoints."""
+    return tuple(ModelRef(Kind.CHECKPOINT, name) for name in names)
+
+
+def write_lora(path: Path) -> None:
+    """Write a LoRA of rank 4 for one layer that reads text features of width 16."""
+    layer = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
+    save_file(
+        {f"{layer}.lora_A.weight": np.ones((4, 16), np.float32), f"{layer}.lora_B.weight": np.ones((8, 4), np.float32)},
+        path,
+    )
 
 
 def replace_weights(folder: Path) -> None:
@@ -49,13 +67,13 @@ def test_scan_offers_what_it_finds(conn: Connection, database_url: str, sd15: Co
     folder = sd15("Tiny Model")
     report = scan(conn, [folder.parent])
     assert (report.found, report.added, report.changed, report.missing, report.refused) == (
-        ("Tiny Model",),
-        ("Tiny Model",),
+        refs("Tiny Model"),
+        refs("Tiny Model"),
         (),
         (),
         (),
     )
-    entry = find(conn, "Tiny Model")
+    entry = find(conn, *refs("Tiny Model"))
     assert entry is not None
     assert (entry.path, entry.native_size, len(entry.components)) == (folder, 128, 3)
 
@@ -75,7 +93,7 @@ def test_scan_twice_changes_nothing(conn: Connection, sd15: Copy) -> None:
     scan(conn, [folder], first)
     rows = conn.execute("SELECT *, xmin FROM models").fetchall()
     report = scan(conn, [folder], second)
-    assert (report.found, report.added, report.changed) == (("tiny",), (), ())
+    assert (report.found, report.added, report.changed) == (refs("tiny"), (), ())
     assert conn.execute("SELECT *, xmin FROM models").fetchall() == rows
     assert first == second
 
@@ -84,10 +102,10 @@ def test_scan_sees_replaced_weights(conn: Connection, sd15: Copy) -> None:
     """Other weights in the same file are another fingerprint and another model key."""
     folder = sd15()
     scan(conn, [folder])
-    before = find(conn, "tiny")
+    before = find(conn, *refs("tiny"))
     replace_weights(folder)
-    assert scan(conn, [folder]).changed == ("tiny",)
-    after = find(conn, "tiny")
+    assert scan(conn, [folder]).changed == refs("tiny")
+    after = find(conn, *refs("tiny"))
     assert before is not None
     assert after is not None
     assert before.model_key != after.model_key
@@ -100,14 +118,14 @@ def test_scan_marks_what_is_away_and_takes_it_back(conn: Connection, sd15: Copy)
     folder.rename(folder.parent.parent / "away")
     for _ in range(2):
         report = scan(conn, [folder.parent])
-        assert (report.found, report.changed, report.missing) == ((), (), ("tiny",))
-    assert find(conn, "tiny") is None
+        assert (report.found, report.changed, report.missing) == ((), (), refs("tiny"))
+    assert find(conn, *refs("tiny")) is None
     catalogue = read_catalogue(conn)
     assert not catalogue.entries
-    assert catalogue.missing == {"tiny"}
+    assert catalogue.missing == set(refs("tiny"))
     (folder.parent.parent / "away").rename(folder)
-    assert scan(conn, [folder.parent]).changed == ("tiny",)
-    assert find(conn, "tiny") is not None
+    assert scan(conn, [folder.parent]).changed == refs("tiny")
+    assert find(conn, *refs("tiny")) is not None
 
 
 def test_scan_no_longer_offers_a_model_that_was_damaged(conn: Connection, sd15: Copy) -> None:
@@ -116,11 +134,11 @@ def test_scan_no_longer_offers_a_model_that_was_damaged(conn: Connection, sd15: 
     scan(conn, [folder.parent])
     (folder / "unet/config.json").write_text("{")
     report = scan(conn, [folder.parent])
-    assert report.missing == ("tiny",)
+    assert report.missing == refs("tiny")
     assert [(refusal.path, refusal.code) for refusal in report.refused] == [
         (folder / "unet/config.json", "config_invalid")
     ]
-    assert find(conn, "tiny") is None
+    assert find(conn, *refs("tiny")) is None
 
 
 def test_scan_leaves_other_folders_alone(conn: Connection, sd15: Copy, tmp_path: Path) -> None:
@@ -128,7 +146,7 @@ def test_scan_leaves_other_folders_alone(conn: Connection, sd15: Copy, tmp_path:
     scan(conn, [sd15().parent])
     (tmp_path / "empty").mkdir()
     assert scan(conn, [tmp_path / "empty"]).missing == ()
-    assert find(conn, "tiny") is not None
+    assert find(conn, *refs("tiny")) is not None
 
 
 def test_scan_reports_a_missing_folder_and_what_was_in_it(conn: Connection, sd15: Copy) -> None:
@@ -138,7 +156,7 @@ def test_scan_reports_a_missing_folder_and_what_was_in_it(conn: Connection, sd15
     folder.rename(folder.with_name("unmounted"))
     report = scan(conn, [folder])
     assert (report.missing, [(refusal.path, refusal.code) for refusal in report.refused]) == (
-        ("tiny",),
+        refs("tiny"),
         [(folder, "folder_missing")],
     )
 
@@ -154,8 +172,8 @@ def test_scan_gives_a_name_to_one_folder(conn: Connection, sd15: Copy) -> None:
         assert str(second) in report.refused[0].reason
     shutil.rmtree(second)
     report = scan(conn, [first.parent])
-    assert (report.changed, report.refused) == (("TINY",), ())
-    assert list(read_catalogue(conn).entries) == ["TINY"]
+    assert (report.changed, report.refused) == (refs("TINY"), ())
+    assert tuple(read_catalogue(conn).entries) == refs("TINY")
 
 
 def test_scan_follows_a_renamed_case(conn: Connection, sd15: Copy) -> None:
@@ -163,8 +181,8 @@ def test_scan_follows_a_renamed_case(conn: Connection, sd15: Copy) -> None:
     folder = sd15("Tiny")
     scan(conn, [folder.parent])
     folder.rename(folder.with_name("tiny"))
-    assert scan(conn, [folder.parent]).changed == ("tiny",)
-    assert list(read_catalogue(conn).entries) == ["tiny"]
+    assert scan(conn, [folder.parent]).changed == refs("tiny")
+    assert tuple(read_catalogue(conn).entries) == refs("tiny")
 
 
 def test_scan_looks_deep_and_names_what_it_leaves(conn: Connection, sd15: Copy) -> None:
@@ -178,10 +196,11 @@ def test_scan_looks_deep_and_names_what_it_leaves(conn: Connection, sd15: Copy) 
     for name in ("lora.safetensors", "old.ckpt", "quant.gguf", "notes.txt"):
         (root / name).touch()
     (root / "pieces/unet").mkdir(parents=True)
+    (root / "pieces/unet/config.json").write_text("{}")
     report = scan(conn, [root])
-    assert report.found == ("deep", "linked")
+    assert report.found == refs("deep", "linked")
     assert {(refusal.path.relative_to(root).as_posix(), refusal.code) for refusal in report.refused} == {
-        ("lora.safetensors", "unrecognised"),
+        ("lora.safetensors", "not_safetensors"),
         ("old.ckpt", "pickle_refused"),
         ("quant.gguf", "unrecognised"),
         ("pieces", "unrecognised"),
@@ -192,7 +211,7 @@ def test_scans_take_turns(conn: Connection, database_url: str, sd15: Copy) -> No
     """A scan waits for the one before it, and then finds what that one added."""
     folder = sd15().parent
 
-    def second() -> tuple[str, ...]:
+    def second() -> tuple[ModelRef, ...]:
         with connect(database_url, application_name="second") as connection:
             return scan(connection, [folder]).added
 
@@ -200,7 +219,7 @@ def test_scans_take_turns(conn: Connection, database_url: str, sd15: Copy) -> No
     with ThreadPoolExecutor(1) as pool:
         with conn.transaction():
             # Inside an outer transaction the scan's own is a savepoint: its lock is held until this block ends.
-            assert scan(conn, [folder]).added == ("tiny",)
+            assert scan(conn, [folder]).added == refs("tiny")
             later = pool.submit(second)
             while conn.execute(waiting).fetchone() != {"n": 1}:
                 assert not later.done()
@@ -216,3 +235,106 @@ def test_default_stays_when_models_are_added(conn: Connection, sd15: Copy) -> No
     default = read_catalogue(conn).default()
     assert default is not None
     assert default.name == "zebra"
+
+
+def test_migration_knows_every_kind_and_layout(conn: Connection) -> None:
+    """The checks of the migrated table let every kind and layout in, and nothing else."""
+    row = (
+        "INSERT INTO models (kind, layout, name, family, variant, path, fingerprint, components, weight_bytes, native_size,"
+        " latent_factor, latent_channels) VALUES (%s, %s, 'a', 'sd15', 'base', '/a', 'f', '[]', 0, 0, 0, 0)"
+    )
+    for kind in Kind:
+        conn.execute(row, (kind.value, Layout.SINGLE_FILE.value))
+    for layout in Layout:
+        conn.execute("UPDATE models SET layout = %s", (layout.value,))
+    for values in (("hypernetwork", "file"), ("lora", "zip")):
+        with pytest.raises(psycopg.errors.CheckViolation):
+            conn.execute(row.replace("'a'", "'b'"), values)
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        conn.execute(row.replace("'a'", "'A'"), ("lora", "file"))
+
+
+def test_migration_can_be_taken_back(database_url: str) -> None:
+    """Going back leaves the checkpoints that the version before can read; coming again keeps them."""
+    config = migration_config(database_url)
+    row = (
+        "INSERT INTO models (kind, layout, name, family, variant, path, fingerprint, components, weight_bytes, native_size,"
+        " latent_factor, latent_channels) VALUES (%s, %s, 'a', 'sd15', 'base', '/a', 'f', '[]', 0, 0, 0, 0)"
+    )
+    with connect(database_url, application_name="test") as connection:
+        connection.execute(row, ("checkpoint", "diffusers"))
+        connection.execute(row, ("lora", "file"))
+    for revision, move in (("0003", command.downgrade), ("head", command.upgrade)):
+        move(config, revision)
+        with connect(database_url, application_name="test") as connection:
+            assert connection.execute("SELECT kind, name FROM models").fetchall() == [
+                {"kind": "checkpoint", "name": "a"}
+            ]
+
+
+def test_find_all_takes_one_statement(conn: Connection, sd15: Copy) -> None:
+    """All needs of a job are found at once, by kind and exact name; what is away or unknown is left out."""
+    folder = sd15("one")
+    gone = sd15("gone")
+    write_lora(folder.parent / "one.safetensors")
+    scan(conn, [folder.parent])
+    shutil.rmtree(gone)
+    scan(conn, [folder.parent])
+    lora = ModelRef(Kind.LORA, "one")
+    executed: list[object] = []
+
+    class Counted(psycopg.Cursor[psycopg.rows.DictRow]):
+        def execute(self, query: Any, params: Any = None, **more: Any) -> Self:
+            executed.append(query)
+            return super().execute(query, params, **more)
+
+    conn.cursor_factory = Counted
+    found = find_all(conn, [*refs("one", "gone", "One", "never"), lora])
+    assert {ref: entry.ref for ref, entry in found.items()} == {ref: ref for ref in (*refs("one"), lora)}
+    assert find_all(conn, []) == {}
+    assert len(executed) == 1
+
+
+def test_scan_gives_each_kind_its_own_names(conn: Connection, sd15: Copy) -> None:
+    """A LoRA may be called as a checkpoint is; two LoRAs may not, wherever they lie."""
+    folder = sd15("frame").parent
+    first, second = folder / "a/Frame.safetensors", folder / "b/frame.safetensors"
+    for path in (first, second):
+        path.parent.mkdir()
+        write_lora(path)
+    report = scan(conn, [folder])
+    assert report.found == (*refs("frame"), ModelRef(Kind.LORA, "Frame"))
+    assert [(refusal.path, refusal.code) for refusal in report.refused] == [(second, "name_taken")]
+    first.unlink()
+    report = scan(conn, [folder])
+    assert (report.found, report.changed) == (
+        (*refs("frame"), ModelRef(Kind.LORA, "frame")),
+        (ModelRef(Kind.LORA, "frame"),),
+    )
+
+
+def test_scan_sees_a_file_become_another_kind(conn: Connection, tmp_path: Path) -> None:
+    """A file replaced by one of another kind is a new entry, and the old one is away."""
+    path = tmp_path / "thing.safetensors"
+    write_lora(path)
+    scan(conn, [tmp_path])
+    save_file({"emb_params": np.zeros((2, 16), np.float32)}, path)
+    report = scan(conn, [tmp_path])
+    assert report.added == (ModelRef(Kind.EMBEDDING, "thing"),)
+    assert report.missing == (ModelRef(Kind.LORA, "thing"),)
+    catalogue = read_catalogue(conn)
+    assert catalogue.missing == {ModelRef(Kind.LORA, "thing")}
+    found = catalogue.find("thing", Kind.EMBEDDING)
+    assert found is not None
+    assert (found.vectors, found.text_width, found.rank) == (2, 16, None)
+
+
+def test_scan_forgets_a_file_that_was_damaged(conn: Connection, tmp_path: Path) -> None:
+    """A LoRA that was cut short is refused by name, and not offered any more."""
+    path = tmp_path / "frame.safetensors"
+    write_lora(path)
+    scan(conn, [tmp_path])
+    path.write_bytes(path.read_bytes()[:-4])
+    report = scan(conn, [tmp_path])
+    assert (report.found, report.missing) == ((), (ModelRef(Kind.LORA, "frame"),))
+    assert [(refusal.path, refusal.code) for refusal in report.refused] == [(path, "offsets_invalid")]

@@ -18,7 +18,7 @@ from models_registry import diffusers_classes
 from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import Kind, Layout
-from models_registry.families import FAMILIES
+from models_registry.families import FAMILIES, tasks_of
 from models_registry.refusals import ModelRefused
 from models_registry.schedulers import SCHEDULERS
 
@@ -46,7 +46,11 @@ def test_detect_recognises_what_diffusers_saved(sd15: Copy) -> None:
         "sd15",
         folder,
     )
-    assert (entry.native_size, entry.latent_factor, entry.latent_channels) == (128, 8, 4)
+    assert (entry.native_size, entry.latent_factor, entry.latent_channels, entry.text_width) == (128, 8, 4, 16)
+    assert (entry.variant, tasks_of(entry)) == (
+        "base",
+        frozenset({"txt2img", "img2img", "inpaint"}),
+    )
     pipeline = maker.StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     for component in entry.components:
         module = getattr(pipeline, component.name)
@@ -87,6 +91,8 @@ def test_known_keys_are_those_of_the_installed_libraries() -> None:
 
     assert keys(maker.UNet2DConditionModel) <= diffusers_classes.UNET_KEYS
     assert keys(maker.AutoencoderKL) <= diffusers_classes.VAE_KEYS
+    assert keys(maker.AutoencoderTiny) <= diffusers_classes.TINY_VAE_KEYS
+    assert keys(maker.ControlNetModel) <= diffusers_classes.CONTROLNET_KEYS
     assert set(CLIPTextConfig().to_dict()) <= diffusers_classes.CLIP_TEXT_KEYS
     for _, name in diffusers_classes.SD_COMPONENTS["scheduler"]:
         assert keys(getattr(maker, name)) <= diffusers_classes.SCHEDULER_KEYS
@@ -267,7 +273,8 @@ DAMAGE: dict[str, tuple[str, str, Callable[[Path], object]]] = {
         "unet/config.json",
         lambda f: change(f / "unet/config.json", block_out_channels="8"),
     ),
-    "inpainting": ("unrecognised", "unet/config.json", lambda f: change(f / "unet/config.json", in_channels=9)),
+    "pix2pix": ("unrecognised", "unet/config.json", lambda f: change(f / "unet/config.json", in_channels=8)),
+    "mask unread": ("weights_mismatch", UNET, lambda f: change(f / "unet/config.json", in_channels=9)),
     "other text width": (
         "config_invalid",
         "unet/config.json",
@@ -328,4 +335,8 @@ def test_detect_refuses_names_that_nobody_could_write(sd15: Copy, name: str) -> 
 
 def test_family_facts_agree_with_detection() -> None:
     """Every pipeline class of a family has its components on the list."""
-    assert {name for family in FAMILIES.values() for name in family.pipeline_classes} == {"StableDiffusionPipeline"}
+    assert {name for family in FAMILIES.values() for name in family.pipeline_classes} == {
+        "StableDiffusionPipeline",
+        "StableDiffusionInpaintPipeline",
+    }
+    assert not diffusers_classes.LATER_PIPELINES.keys() & {"StableDiffusionPipeline", "StableDiffusionInpaintPipeline"}

@@ -14,7 +14,7 @@ from jobs.errors import RequestRefused
 from jobs.fleet import Fleet, WorkerFacts, WorkerView
 from jobs.intake import NewJob
 from models_registry.catalogue import Catalogue
-from models_registry.entries import Component, Kind, Layout, ModelEntry
+from models_registry.entries import Component, Kind, Layout, ModelEntry, ModelRef
 from models_registry.schedulers import find_scheduler
 
 GIB = 1024**3
@@ -52,7 +52,8 @@ def worker(name: str, hardware: str, memory: int, tags: tuple[str, ...] = ()) ->
 
 def admission(*entries: ModelEntry, workers: tuple[WorkerView, ...] = (), missing: tuple[str, ...] = ()) -> Admission:
     """Make an admission over these models and workers."""
-    catalogue = Catalogue(MappingProxyType({each.name: each for each in entries}), frozenset(missing))
+    away = frozenset(ModelRef(Kind.CHECKPOINT, name) for name in missing)
+    catalogue = Catalogue(MappingProxyType({each.ref: each for each in entries}), away)
     return Admission(catalogue, Fleet(workers=workers), max_pixels=16 * 2**20, draw_seed=lambda: 1234)
 
 

@@ -9,11 +9,12 @@ from models_registry.catalogue import Catalogue
 from models_registry.entries import Component, Kind, Layout, ModelEntry
 
 
-def entry(name: str, fingerprint: str) -> ModelEntry:
+def entry(name: str, fingerprint: str, kind: Kind = Kind.CHECKPOINT, variant: str = "base") -> ModelEntry:
     """Make an entry of this name and fingerprint."""
     return ModelEntry(
         name=name,
-        kind=Kind.CHECKPOINT,
+        kind=kind,
+        variant=variant,
         layout=Layout.DIFFUSERS,
         family="sd15",
         path=Path("/models") / name,
@@ -26,7 +27,8 @@ def entry(name: str, fingerprint: str) -> ModelEntry:
 
 
 MODELS = (entry("DreamShaper 8", "abcdef11"), entry("shapes-sd15", "abcdef22"), entry("deadbeef", "1234567890"))
-CATALOGUE = Catalogue(MappingProxyType({model.name: model for model in MODELS}), frozenset())
+LORAS = (entry("shapes-sd15", "abcdef33", Kind.LORA), entry("Frame", "abcdef44", Kind.LORA))
+CATALOGUE = Catalogue(MappingProxyType({model.ref: model for model in (*LORAS, *MODELS)}), frozenset())
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,35 @@ def test_find_knows_the_title_of_every_entry() -> None:
 
 
 def test_default_is_the_model_known_longest() -> None:
-    """The first of the catalogue draws when none is named; an empty catalogue has none."""
+    """The first ordinary checkpoint draws when none is named, whatever else came before; an empty catalogue has none."""
     assert CATALOGUE.default() == MODELS[0]
+    inpaint = entry("paint", "abcdef55", variant="inpaint")
+    entries = {each.ref: each for each in (inpaint, *LORAS)}
+    assert Catalogue(MappingProxyType(entries), frozenset()).default() is None
+    assert Catalogue(MappingProxyType(entries | {MODELS[1].ref: MODELS[1]}), frozenset()).default() == MODELS[1]
     assert Catalogue(MappingProxyType({}), frozenset()).default() is None
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("frame", LORAS[1]),
+        ("FRAME.safetensors", LORAS[1]),
+        ("Frame [abcdef44]", LORAS[1]),
+        ("abcdef4", LORAS[1]),
+        ("shapes-sd15", LORAS[0]),
+        ("DreamShaper 8", None),
+        ("abcdef2", None),
+    ],
+)
+def test_find_keeps_the_kinds_apart(given: str, expected: ModelEntry | None) -> None:
+    """A LoRA is found as checkpoints are, and a checkpoint of the same name is another thing."""
+    assert CATALOGUE.find(given, Kind.LORA) == expected
+    assert CATALOGUE.find("shapes-sd15") == MODELS[1]
+
+
+def test_of_kind_lists_one_kind_in_order() -> None:
+    """Checkpoints come without LoRAs, LoRAs without checkpoints."""
+    assert CATALOGUE.of_kind(Kind.CHECKPOINT) == MODELS
+    assert CATALOGUE.of_kind(Kind.LORA) == LORAS
+    assert CATALOGUE.of_kind(Kind.VAE) == ()

@@ -31,7 +31,7 @@ from models_registry.refusals import (
     TensorEmpty,
     TooManyTensors,
 )
-from models_registry.safetensors_header import MAX_TENSORS, SMALL_HEADER_BYTES, read_header
+from models_registry.safetensors_header import MAX_METADATA_BYTES, MAX_TENSORS, SMALL_HEADER_BYTES, read_header
 
 ONE = {"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}
 
@@ -72,7 +72,7 @@ BROKEN: dict[str, tuple[Any, int, type[FileRefused]]] = {
     "an array": (b"[1]", 0, NotSafetensors),
     "no tensors": ({"__metadata__": {"a": "b"}}, 0, HeaderInvalid),
     "metadata of numbers": (ONE | {"__metadata__": {"a": 1}}, 24, HeaderInvalid),
-    "metadata of 65 KB": (ONE | {"__metadata__": {"a": "x" * 65 * 1024}}, 24, MetadataTooLarge),
+    "metadata above a megabyte": (ONE | {"__metadata__": {"a": "x" * (MAX_METADATA_BYTES + 1)}}, 24, MetadataTooLarge),
     "nesting without end": (b'{"a":' + b"[" * 100_000, 0, HeaderInvalid),
     "a key twice": (
         b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
@@ -138,7 +138,10 @@ def test_header_larger_than_its_file_needs_is_never_read(tmp_path: Path) -> None
         .encode()
         .ljust(SMALL_HEADER_BYTES + 1)
     )
-    assert read_header(write(path, raw, size), reads).parameters == size
+    write(path, raw, 0)
+    with path.open("r+b") as file:
+        file.truncate(8 + len(raw) + size)
+    assert read_header(path, reads).parameters == size
 
 
 def test_header_of_more_than_eight_megabytes_is_refused_in_any_file(tmp_path: Path) -> None:

@@ -1,0 +1,190 @@
+"""Checkpoints in the layout Stable Diffusion was first published in: one file with a UNet, a VAE and a text encoder.
+
+What tensors do not tell lies beside `model.safetensors` in a folder `model.config`, laid out as a diffusers folder without weights;
+an ordinary Stable Diffusion 1.x needs none.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from models_registry.bounded_files import Reads
+from models_registry.configs import Config
+from models_registry.entries import Component, Kind
+from models_registry.families import FAMILIES, FamilyFacts
+from models_registry.findings import Findings, component, of_one_file
+from models_registry.kinds import parts
+from models_registry.kinds.single_files import config_folder, latent_facts
+from models_registry.kinds.unets import refuse_channels, refuse_text_width, variant_of
+from models_registry.recommendations import read_recommendations
+from models_registry.refusals import ConfigInvalid, Unrecognised, WeightsMismatch
+from models_registry.safetensors_header import Header
+
+UNET: Final = "model.diffusion_model."
+VAE: Final = "first_stage_model."
+TEXT: Final = "cond_stage_model.transformer."
+_PREFIXES: Final[Mapping[str, str]] = MappingProxyType({"unet": UNET, "vae": VAE, "text_encoder": TEXT})
+_TITLES: Final[Mapping[str, str]] = MappingProxyType({"unet": "UNet", "vae": "VAE", "text_encoder": "text encoder"})
+#: Beginnings of tensors' names that only another family has; the first that fits is told.
+_OTHERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "conditioner.embedders.": "SDXL",
+        "cond_stage_model.model.": "Stable Diffusion 2.x",
+        f"{UNET}joint_blocks.": "Stable Diffusion 3",
+        f"{UNET}double_blocks.": "FLUX.1",
+        "double_blocks.": "FLUX.1",
+        "joint_blocks.": "Stable Diffusion 3",
+        "text_encoders.": "a newer family",
+    }
+)
+_FIRST: Final = f"{UNET}input_blocks.0.0.weight"
+_LAST: Final = f"{UNET}out.2.weight"
+_WORDS: Final = "embeddings.token_embedding.weight"
+#: First dimensions in the published model, which all that were trained from it have.
+_ORDINARY: Final[Mapping[str, int]] = MappingProxyType({"unet": 320, "vae": 512, "text_encoder": 768})
+_SQUARE: Final = re.compile(r"(\d{1,5})x(\d{1,5})", re.ASCII)
+
+
+class _Beside(NamedTuple):
+    """What lies beside the file."""
+
+    unet: Config | None
+    vae: Config | None
+    text_encoder: Config | None
+    scheduler: Config | None
+    tokenizer: list[Path]
+
+
+def from_file(header: Header, reads: Reads) -> Findings | None:
+    """Read one checkpoint, raising a `ModelRefused` for one that cannot be drawn; None for what is no checkpoint."""
+    _refuse_others(header)
+    if _FIRST not in header.tensors:
+        if any(name.startswith(UNET) for name in header.tensors):
+            raise Unrecognised(header.path, "has a network that is not Stable Diffusion's, which is not supported yet")
+        return None
+    family = FAMILIES["sd15"]
+    components = tuple(_component(header, name, prefix) for name, prefix in _PREFIXES.items())
+    channels = header.tensors[_FIRST].shape[1]
+    refuse_channels(header.path, channels, family)
+    text_width = _text_width(header)
+    latents = latent_facts(header, VAE)
+    if _LAST in header.tensors and header.tensors[_LAST].shape[0] != latents.channels:
+        raise WeightsMismatch(header.path, "has a UNet and a VAE that differ in their number of latent channels")
+    if latents.channels != family.latent_channels:
+        raise Unrecognised(header.path, f"has {latents.channels} latent channels; {family.title} has 4")
+    beside = _beside(header.path, reads)
+    _check_beside(header, beside, family, channels, text_width)
+    hints = read_recommendations(config_folder(header.path), family, reads)
+    return Findings(
+        kind=Kind.CHECKPOINT,
+        family=family.name,
+        weights=of_one_file(header),
+        components=components,
+        others=_files(header.path, beside),
+        variant=variant_of(channels),
+        native_size=_native_size(header, beside, family, latents.factor),
+        latent_factor=latents.factor,
+        latent_channels=latents.channels,
+        text_width=text_width,
+        default_steps=hints.steps,
+        default_guidance_scale=hints.guidance_scale,
+        default_scheduler=hints.scheduler,
+    )
+
+
+def _refuse_others(header: Header) -> None:
+    for start, title in _OTHERS.items():
+        if any(name.startswith(start) for name in header.tensors):
+            raise Unrecognised(header.path, f"is a checkpoint of {title}, which is not supported yet")
+    for name in (f"{UNET}label_emb.0.0.weight", "v_pred"):
+        if name in header.tensors:
+            raise Unrecognised(header.path, f"is no Stable Diffusion 1.x ({name}), which alone is supported yet")
+    if header.metadata.get("modelspec.prediction_type", "epsilon") not in {"epsilon", ""}:
+        raise Unrecognised(header.path, "predicts something else than the noise, which is not supported yet")
+
+
+def _component(header: Header, name: str, prefix: str) -> Component:
+    own = [tensor for each, tensor in header.tensors.items() if each.startswith(prefix)]
+    if not own:
+        raise Unrecognised(header.path, f"holds no {_TITLES[name]}; only whole checkpoints are supported yet")
+    return component(name, own)
+
+
+def _text_width(header: Header) -> int:
+    words = header.tensors.get(f"{TEXT}text_model.{_WORDS}") or header.tensors.get(f"{TEXT}{_WORDS}")
+    if words is None:
+        raise WeightsMismatch(header.path, f"has a text encoder without {_WORDS}")
+    read = {
+        tensor.shape[1]
+        for name, tensor in header.tensors.items()
+        if name.startswith(UNET) and name.endswith("attn2.to_k.weight")
+    }
+    for width in read:
+        refuse_text_width(header.path, width, "a checkpoint")
+    if read != {words.shape[1]}:
+        raise WeightsMismatch(
+            header.path, f"reads text features of width {sorted(read)}; its text encoder gives {words.shape[1]}"
+        )
+    return words.shape[1]
+
+
+def _beside(path: Path, reads: Reads) -> _Beside:
+    folder = config_folder(path)
+    return _Beside(
+        unet=parts.read_unet(folder, reads) if (folder / "unet").is_dir() else None,
+        vae=parts.read_vae(folder, reads) if (folder / "vae").is_dir() else None,
+        text_encoder=parts.read_text_encoder(folder, reads) if (folder / "text_encoder").is_dir() else None,
+        scheduler=parts.read_scheduler(folder, reads) if (folder / "scheduler").is_dir() else None,
+        tokenizer=parts.read_tokenizer(folder, reads) if (folder / "tokenizer").is_dir() else [],
+    )
+
+
+def _check_beside(header: Header, beside: _Beside, family: FamilyFacts, channels: int, text_width: int) -> None:
+    sizes = {
+        "unet": header.tensors[_FIRST].shape[0],
+        "vae": header.tensors[f"{VAE}decoder.conv_in.weight"].shape[0],
+        "text_encoder": text_width,
+    }
+    for name, size in sizes.items():
+        if getattr(beside, name) is None and size != _ORDINARY[name]:
+            place = config_folder(header.path) / name / "config.json"
+            raise ConfigInvalid(
+                header.path,
+                f"has a {_TITLES[name]} of another size than Stable Diffusion 1.x;"
+                f" its configuration must lie beside it as {place.relative_to(header.path.parent)}",
+            )
+    if beside.unet is not None:
+        parts.refuse_extras(beside.unet)
+        found = (beside.unet.wholes("block_out_channels")[0], parts.in_channels(beside.unet))
+        _compare(header, beside.unet, found, (sizes["unet"], channels))
+        _compare(header, beside.unet, (beside.unet.whole("cross_attention_dim", 1280),), (text_width,))
+    if beside.vae is not None:
+        _compare(header, beside.vae, (beside.vae.wholes("block_out_channels")[-1],), (sizes["vae"],))
+    if beside.text_encoder is not None:
+        _compare(header, beside.text_encoder, (beside.text_encoder.whole("hidden_size"),), (text_width,))
+    if beside.scheduler is not None:
+        parts.check_prediction(beside.scheduler, family)
+
+
+def _compare(header: Header, config: Config, said: tuple[int, ...], found: tuple[int, ...]) -> None:
+    if said != found:
+        raise WeightsMismatch(
+            header.path, f"has sizes {list(found)} where {config.path.parent.name} beside it says {list(said)}"
+        )
+
+
+def _native_size(header: Header, beside: _Beside, family: FamilyFacts, factor: int) -> int:
+    if beside.unet is not None:
+        return parts.native_size(beside.unet, family, factor)
+    # What trainers write into a file, as `512x512`.
+    found = _SQUARE.fullmatch(header.metadata.get("modelspec.resolution", ""))
+    size = int(found[1]) if found is not None and found[1] == found[2] else family.native_size
+    return size if 0 < size <= family.max_side and size % family.size_step == 0 else family.native_size
+
+
+def _files(path: Path, beside: _Beside) -> Mapping[str, Path]:
+    folder = config_folder(path)
+    configs = (config.path for config in beside[:4] if config is not None)
+    return {str(each.relative_to(folder)): each for each in (*configs, *beside.tokenizer)}

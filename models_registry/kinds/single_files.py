@@ -1,0 +1,38 @@
+"""What files in the original layout of Stable Diffusion have in common."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from models_registry.refusals import WeightsMismatch
+from models_registry.safetensors_header import Header
+
+_LEVEL = re.compile(r"encoder\.down(?:_blocks)?\.(\d+)\.", re.ASCII)
+
+
+class Latents(NamedTuple):
+    """Tell the form of the latents that a VAE makes."""
+
+    channels: int
+    #: Pixels per latent cell.
+    factor: int
+
+
+def config_folder(path: Path) -> Path:
+    """Return where the configuration of a single file lies, where it has one."""
+    return path.with_name(f"{path.stem}.config")
+
+
+def latent_facts(header: Header, prefix: str) -> Latents:
+    """Read the form of the latents from a VAE's tensors, in the original's names or in diffusers', below a prefix."""
+    first = header.tensors.get(f"{prefix}decoder.conv_in.weight")
+    levels = {
+        int(found[1])
+        for name in header.tensors
+        if name.startswith(prefix) and (found := _LEVEL.match(name, len(prefix)))
+    }
+    if first is None or len(first.shape) < 2 or levels != set(range(len(levels))) or not levels:  # noqa: PLR2004 - out, in
+        raise WeightsMismatch(
+            header.path, "has a VAE in pieces: without a decoder's first layer or an encoder's levels"
+        )
+    return Latents(first.shape[1], 2 ** (len(levels) - 1))
