@@ -4,11 +4,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from models_registry.entries import Kind
+from pipelines.adapters.embedding import load_embedding
+from pipelines.adapters.lora import load_lora
+from pipelines.adapters.vae import load_vae
 from pipelines.controlnets import load_controlnet
 from pipelines.shelf import Load
 
 LOADERS: Mapping[Kind, Load] = MappingProxyType(
     {
         Kind.CONTROLNET: load_controlnet,
+        Kind.LORA: load_lora,
+        Kind.EMBEDDING: load_embedding,
+        Kind.VAE: load_vae,
     }
 )

@@ -18,6 +18,7 @@ from pipelines.engine.engine import Counters
 from pipelines.families.base import Family
 from pipelines.families.sd15 import StableDiffusion15
 from pipelines.loaders import LOADERS
+from pipelines.original.checkpoint import read_checkpoint
 from pipelines.previews import preview_matrix
 from pipelines.reading import LIBRARIES, check_component, name_failure, quieten, read_component, read_json
 from pipelines.shelf import Shelf
@@ -53,13 +54,15 @@ def load(
     """
     counters = Counters() if counters is None else counters
     family = FAMILY_CLASSES.get(entry.family)
-    if family is None or entry.layout is not Layout.DIFFUSERS:
-        raise ModelDamaged(f"no pipeline draws with a {entry.family} model stored as {entry.layout}")
+    if family is None:
+        raise ModelDamaged(f"no pipeline draws with a {entry.family} model")
     device = torch.device(device)
     dtype = default_dtype(device) if dtype is None else dtype
     quieten()
-    pipe = _read_folder(entry, device, dtype)
-    preview = name_failure(entry.path, lambda: preview_matrix(entry.path, pipe.vae))
+    single = entry.layout is Layout.SINGLE_FILE
+    pipe = read_checkpoint(entry, device, dtype) if single else _read_folder(entry, device, dtype)
+    # A single file has no folder of its own to bring a matrix in.
+    preview = name_failure(entry.path, lambda: preview_matrix(None if single else entry.path, pipe.vae))
     counters.loads += 1
     return family(pipe, entry, preview, counters, shelf or Shelf(LOADERS, device, dtype, counters))
 

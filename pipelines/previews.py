@@ -63,10 +63,10 @@ def denoised(latents: torch.Tensor, stepped: Stepped | None, scheduler: Any) -> 
     return (sample - sigma * output) / alpha
 
 
-def preview_matrix(folder: Path, vae: Any) -> PreviewMatrix:
+def preview_matrix(folder: Path | None, vae: Any) -> PreviewMatrix:
     """Return the folder's own matrix, or fit one to its VAE."""
-    path = folder / PREVIEW_FILE
-    if path.is_file():
+    path = None if folder is None else folder / PREVIEW_FILE
+    if path is not None and path.is_file():
         content = json.loads(path.read_text())
         return PreviewMatrix(np.asarray(content["matrix"], np.float32), np.asarray(content["bias"], np.float32))
     return fit_preview_matrix(vae)

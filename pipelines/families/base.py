@@ -22,6 +22,7 @@ from jobs.needs import needs_of
 from models_registry.entries import ModelEntry
 from models_registry.families import FAMILIES, FamilyFacts
 from models_registry.schedulers import SchedulerNameError, find_scheduler
+from pipelines.adapters.adapted import Adapters
 from pipelines.engine.asks import Ask, Kind
 from pipelines.engine.body import Asking, Body
 from pipelines.engine.checkpoint import Checkpoint
@@ -81,6 +82,7 @@ class Family(ABC):
         self.counters = counters
         #: What jobs name beside the model; shared with other families, and not this one's to empty.
         self.shelf = shelf
+        self.adapters = Adapters(pipe, shelf)
         self.preprocess = preprocess
         self.preview_matrix = preview_matrix
         #: States prepared and not yet closed.
@@ -178,6 +180,7 @@ class Family(ABC):
         """Close every open state and drop the weights; again is harmless."""
         for state in tuple(self.open_states):
             state.close()
+        self.adapters.close()
         self.pipe = None
         self.pipes.clear()
         self._templates.clear()

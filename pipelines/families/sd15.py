@@ -10,7 +10,6 @@ from jobs.inputs import Inputs
 from pipelines.families.base import Family
 from pipelines.families.pipes import PipeKey
 from pipelines.families.plan import Plan
-from pipelines.prompts import long_embeddings
 from pipelines.tasks.planning import plan_task
 from pipelines.tasks.setting import Setting
 
@@ -40,14 +39,14 @@ class StableDiffusion15(Family):
         return plan_task(parameters, self._setting(parameters, inputs))
 
     def _setting(self, parameters: DiffusionJob, inputs: Inputs) -> Setting:
+        adapted = self.adapters.adapt(parameters, inputs)
         return Setting(
             self.pipes,
             inputs,
             self.shelf,
             self.preprocess,
             self.facts.size_step,
-            {
-                **long_embeddings(self.pipe, parameters.prompt, parameters.negative_prompt),
-                "guidance_scale": parameters.guidance_scale,
-            },
+            {**adapted.embeddings, "guidance_scale": parameters.guidance_scale},
+            adapted.components,
+            adapted.applied,
         )

@@ -1,0 +1,91 @@
+"""How the tensors of LoRA files are named: which layer of which component, and which part of what is added to it.
+
+Layers are told by their module path with underscores for dots, as kohya writes it, because every layout can be brought to that. Known are
+diffusers' layout in its three ages, peft's, kohya's, and LyCORIS' names for LoCon, LoHa and LoKr. It does not look at the tensors.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+Component = Literal["unet", "text_encoder"]
+
+#: End of a tensor's name -> what the tensor is. No end is the end of another.
+_ROLES: Mapping[str, str] = MappingProxyType(
+    {
+        ".lora_down.weight": "down",
+        ".lora_up.weight": "up",
+        ".lora_mid.weight": "mid",
+        ".lora_A.weight": "down",
+        ".lora_B.weight": "up",
+        ".lora.down.weight": "down",
+        ".lora.up.weight": "up",
+        "_lora.down.weight": "down",
+        "_lora.up.weight": "up",
+        ".lora_linear_layer.down.weight": "down",
+        ".lora_linear_layer.up.weight": "up",
+        ".alpha": "alpha",
+        ".dora_scale": "dora",
+        ".lora_magnitude_vector": "dora",
+        ".lora_magnitude_vector.weight": "dora",
+        ".hada_w1_a": "hada_w1_a",
+        ".hada_w1_b": "hada_w1_b",
+        ".hada_w2_a": "hada_w2_a",
+        ".hada_w2_b": "hada_w2_b",
+        ".hada_t1": "hada_t1",
+        ".hada_t2": "hada_t2",
+        ".lokr_w1": "lokr_w1",
+        ".lokr_w1_a": "lokr_w1_a",
+        ".lokr_w1_b": "lokr_w1_b",
+        ".lokr_w2": "lokr_w2",
+        ".lokr_w2_a": "lokr_w2_a",
+        ".lokr_w2_b": "lokr_w2_b",
+        ".lokr_t2": "lokr_t2",
+    }
+)
+#: Beginning of a tensor's name -> component; the last ones are files that hold the UNet's alone.
+_COMPONENTS: tuple[tuple[str, Component, bool], ...] = (
+    ("lora_unet_", "unet", True),
+    ("lora_te_", "text_encoder", True),
+    ("unet.", "unet", True),
+    ("text_encoder.", "text_encoder", True),
+    ("down_blocks.", "unet", False),
+    ("mid_block.", "unet", False),
+    ("up_blocks.", "unet", False),
+)
+
+
+class Key(NamedTuple):
+    """Say what one tensor belongs to."""
+
+    component: Component
+    #: The layer's module path with underscores for dots.
+    layer: str
+    #: `down`, `up`, `alpha`, `hada_w1_a` …
+    role: str
+
+
+def parse_key(name: str) -> Key | None:
+    """Return what a tensor's name says; None when it says nothing known."""
+    role_end = next((end for end in sorted(_ROLES, key=len, reverse=True) if name.endswith(end)), None)
+    if role_end is None:
+        return None
+    for start, component, is_prefix in _COMPONENTS:
+        if name.startswith(start):
+            path = name[len(start) if is_prefix else 0 : -len(role_end)]
+            return Key(component, layer_name(component, _plain(path)), _ROLES[role_end])
+    return None
+
+
+def layer_name(component: Component, path: str) -> str:
+    """Return how a module path is told here: underscores for dots, and without the outermost module of old text encoders."""
+    name = path.replace(".", "_")
+    return name.removeprefix("text_model_") if component == "text_encoder" else name
+
+
+def _plain(path: str) -> str:
+    """Take the attention processors of diffusers' first layout out of a path: `attn1.processor.to_out` is `attn1.to_out.0`."""
+    if ".processor." not in path:
+        return path
+    path = path.replace(".processor.", ".")
+    return f"{path}.0" if path.endswith(".to_out") else path
