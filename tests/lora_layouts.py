@@ -137,7 +137,7 @@ UNET_LAYERS = (
     "conv_shortcut",
     "time_emb_proj",
 )
-TEXT_LAYERS = ("q_proj", "v_proj", "fc1")
+TEXT_LAYERS = ("q_proj", "v_proj", "out_proj")
 
 
 def layers_of(module: torch.nn.Module, ends: tuple[str, ...]) -> dict[str, Any]:

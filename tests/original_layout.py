@@ -60,22 +60,26 @@ def _prefixed(prefix: str, weights: dict[str, torch.Tensor]) -> dict[str, torch.
     return {prefix + name: tensor for name, tensor in weights.items()}
 
 
-def write_original(folder: Path, path: Path) -> Path:
-    """Write a diffusers folder as one file, and its configuration and tokenizer beside it; return the file."""
-    weights = {
-        **_prefixed(
-            "model.diffusion_model.",
-            original_unet(load_file(folder / "unet/diffusion_pytorch_model.safetensors")),
-        ),
-        **_prefixed("first_stage_model.", original_vae(load_file(folder / "vae/diffusion_pytorch_model.safetensors"))),
-        **_prefixed(
-            "cond_stage_model.transformer.",
-            original_text_encoder(load_file(folder / "text_encoder/model.safetensors")),
-        ),
-        # Of no use for drawing, and in every published file.
+def whole_checkpoint(
+    unet: dict[str, torch.Tensor], vae: dict[str, torch.Tensor], text_encoder: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return the weights of three components as one checkpoint, with what is of no use for drawing and in every published file."""
+    return {
+        **_prefixed("model.diffusion_model.", original_unet(unet)),
+        **_prefixed("first_stage_model.", original_vae(vae)),
+        **_prefixed("cond_stage_model.transformer.", original_text_encoder(text_encoder)),
         "model_ema.decay": torch.tensor(0.9999),
         "alphas_cumprod": torch.linspace(1, 0, 1000),
     }
+
+
+def write_original(folder: Path, path: Path) -> Path:
+    """Write a diffusers folder as one file, and its configuration and tokenizer beside it; return the file."""
+    weights = whole_checkpoint(
+        load_file(folder / "unet/diffusion_pytorch_model.safetensors"),
+        load_file(folder / "vae/diffusion_pytorch_model.safetensors"),
+        load_file(folder / "text_encoder/model.safetensors"),
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, path, {"format": "pt"})
     beside = path.with_name(f"{path.stem}.config")

@@ -72,7 +72,8 @@ def _key(path: Path, name: str, tensor: torch.Tensor) -> Key:
 def _delta(path: Path, config: Mapping[str, Any], layer: str, named: Mapping[str, tuple[str, torch.Tensor]]) -> Delta:
     parts = {role: tensor.float() for role, (_, tensor) in named.items()}
     alpha = parts.pop("alpha", None)
-    key = min(name for name, _ in named.values())
+    # A message names a matrix where there is one.
+    key = min((role == "alpha", name) for role, (name, _) in named.items())[1]
     if alpha is not None and alpha.numel() != 1:
         raise ModelDamaged(f"{path} has an alpha that is no number: {named['alpha'][0]}")
     strength = float(alpha) if alpha is not None else _configured_alpha(config, layer)
