@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import engine_overhead, intake, start, whole_job
+from benchmarks import adapter_switch, engine_overhead, intake, start, whole_job
 from tests.fleet_process import FleetProcess
 
 RESULTS = Path(__file__).parent / "results"
@@ -42,6 +42,7 @@ def main() -> None:
         "start": lambda: _on_a_fleet(start.measure, workers=2, engine="fake"),
         "whole_job": lambda: _on_a_fleet(whole_job.measure, workers=1),
         "engine_overhead": engine_overhead.measure,
+        "adapter_switch": adapter_switch.measure,
     }
     wanted = sys.argv[1:] or list(measurements)
     figures = {}
