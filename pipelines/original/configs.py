@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from jobs.errors import ModelDamaged
+from models_registry.kinds.single_files import config_folder
 from pipelines.reading import read_json
 
 #: Sizes of v1-inference.yaml in diffusers' terms; everything else is the classes' own default.
@@ -66,11 +67,6 @@ _USUAL: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 _FILES: Mapping[str, str] = MappingProxyType({"scheduler": "scheduler_config.json"})
-
-
-def config_folder(path: Path) -> Path:
-    """Return where the configuration of a single file may lie."""
-    return path.with_name(f"{path.stem}.config")
 
 
 def read_config(path: Path, component: str) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import CLIPTokenizer
 
 from jobs.errors import ModelDamaged, ModelMissing
-from pipelines.original.configs import config_folder
+from models_registry.kinds.single_files import config_folder
 from pipelines.reading import name_failure
 
 #: Packages that ship CLIP's merges as published; they are read, not imported.

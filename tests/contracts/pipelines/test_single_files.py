@@ -17,12 +17,12 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from jobs.contract import Txt2ImgParameters
 from jobs.errors import ModelDamaged, ModelMissing
 from models_registry.entries import Kind, Layout, ModelEntry
+from models_registry.kinds.single_files import config_folder
 from pipelines.engine.engine import Counters
 from pipelines.families.base import Family
 from pipelines.loaders import LOADERS
 from pipelines.loading import load
 from pipelines.original.component import build_text_encoder, build_unet, build_vae
-from pipelines.original.configs import config_folder
 from pipelines.original.tokenizer import clip_tokenizer, find_merges
 from pipelines.shelf import Shelf
 from tests.original_layout import original_vae, whole_checkpoint, write_original
