@@ -57,6 +57,16 @@ def test_both_layouts_are_one_word(family: Family, parameters: Make, tmp_path: P
     assert draw(family, parameters(prompt="a dusk"), Inputs()) != named
 
 
+def test_registered_name_holds_over_the_word_of_a_file(family: Family, parameters: Make, tmp_path: Path) -> None:
+    """Two embeddings, one of which calls itself as the other is registered: each stands for its own vectors."""
+    own = write(tmp_path / "dusk.safetensors")
+    other = write(tmp_path / "evening.safetensors", "dusk", torch.full((1, 32), 0.3))
+    both = Inputs({**inputs_of(own).models, **inputs_of(other).models})
+    wanted = draw(family, parameters(prompt="dusk", embeddings=["dusk"]), both)
+    for order in (["dusk", "evening"], ["evening", "dusk"]):
+        assert draw(family, parameters(prompt="dusk", embeddings=order), both) == wanted
+
+
 def test_negative_prompt_reads_it_too(family: Family, parameters: Make, tmp_path: Path) -> None:
     """It is there for both, and taking it off brings every bit back."""
     handed = inputs_of(write(tmp_path / "dusk.safetensors"))

@@ -1,8 +1,10 @@
 """LoRA stacks: what they add, in every layout, alone, together and taking turns, and that they leave no trace."""
 
 import copy
+import gc
 import hashlib
 import json
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -348,6 +350,19 @@ def test_files_of_equal_content_are_one(family: Family, parameters: Make, style:
     assert draw(family, parameters(steps=1, loras=loras((twin, 0.5))), handed) == one
     assert family.counters.component_loads == 1
     assert family.shelf.bytes > 0
+
+
+def test_what_left_the_shelf_is_free(family: Family, parameters: Make, style: Path) -> None:
+    """Hooks and bindings hold no LoRA: evicted and used by no run, it is gone at once."""
+    draw(family, parameters(steps=1, loras=loras((style, 1.0))), inputs_of(style))
+    lora = family.shelf.take(entry_of(style))
+    watched = [weakref.ref(lora), *(weakref.ref(delta) for layers in lora.deltas.values() for delta in layers.values())]
+    del lora
+    gc.collect()
+    assert all(ref() is not None for ref in watched)
+    family.shelf.clear()
+    gc.collect()
+    assert not [ref for ref in watched if ref() is not None]
 
 
 def test_checkpoint_resumes_under_its_stack_and_no_other(
