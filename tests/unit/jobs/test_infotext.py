@@ -1,5 +1,7 @@
 """Infotexts of ours and of other programs."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,7 +116,7 @@ def test_write_infotext_of_inpainting_with_controls() -> None:
 
 def test_write_infotext_of_enlargements_and_control_pictures() -> None:
     """What no prompt drew has fields alone, in A1111's names; a refined picture has its prompt."""
-    own = {"seed": 3, "preview_every": 0, "image": REF}
+    own: dict[str, Any] = {"seed": 3, "preview_every": 0, "image": REF}
     plain = UpscaleParameters(
         **own, model="shapes-x4", width=512, height=256, source_width=128, source_height=64, upscaler="shapes-x4",
         upscaler_scale=4, scale=4.0,
