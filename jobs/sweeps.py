@@ -48,12 +48,13 @@ with gone as (
 select count(*) from gone
 """
 
-# A job whose row is kept can be drawn again: its pictures stay as long as it does. Sent twice, they are kept from the second time on.
+# A job whose row is kept can be drawn again: its pictures stay as long as it does, for whoever has them. Not compared by owner: an equality
+# would let the planner join on that alone, and read every job of an owner for every upload.
 _RETIRE_UPLOADS: Final = f"""
 with old as (
     select owner, sha256 from uploads sent
     where used_at < now() - make_interval(days => 1) * %(days)s and not exists (
-        select from jobs where jobs.uploads @> array[sent.sha256] and jobs.uploads <> '{{}}' and jobs.owner = sent.owner)
+        select from jobs where jobs.uploads @> array[sent.sha256] and jobs.uploads <> '{{}}')
     order by used_at limit {BATCH} for update skip locked
 ), gone as (
     delete from uploads using old where uploads.owner = old.owner and uploads.sha256 = old.sha256 returning uploads.sha256
