@@ -1,6 +1,6 @@
 """Pictures that clients sent, and which job names which.
 
-Revision: 0005; follows 0003.
+Revision: 0005; follows 0004.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0005"
-down_revision: str | None = "0003"
+down_revision: str | None = "0004"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
