@@ -83,9 +83,12 @@ def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:
         ]
         parts.append(f'<h3>Parameters</h3><div class="scroll"><table>{"".join(rows)}</table></div>')
     if "requestBody" in operation:
-        content = operation["requestBody"]["content"]["application/json"]
-        example = escape(json.dumps(content["example"], indent=2, ensure_ascii=False))
-        parts.append(f"<h3>Body</h3><p>{_type(content['schema'])}</p><pre><code>{example}</code></pre>")
+        parts.append("<h3>Body</h3>")
+        for media, content in operation["requestBody"]["content"].items():
+            parts.append(f"<p>{escape(media)}: {_type(content['schema'])}</p>")
+            if "example" in content:
+                example = escape(json.dumps(content["example"], indent=2, ensure_ascii=False))
+                parts.append(f"<pre><code>{example}</code></pre>")
     answers = [
         _row(
             escape(status),

@@ -89,6 +89,15 @@ class Body:
 
 
 @dataclass(frozen=True)
+class FileBody:
+    """A file that the handler reads by itself: as the whole body, or as a field of a form."""
+
+    media_types: tuple[str, ...]
+    #: Name of the form's field.
+    field: str = "file"
+
+
+@dataclass(frozen=True)
 class Answer:
     """One successful answer."""
 
@@ -114,6 +123,7 @@ class Endpoint:
     description: str = ""
     query: type[BaseModel] | None = None
     body: Body | None = None
+    file: FileBody | None = None
     #: Header name to what it is for.
     headers: Mapping[str, str] = field(default_factory=dict)
     #: Errors beyond those every endpoint of its kind has.

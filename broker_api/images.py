@@ -32,24 +32,12 @@ async def read_picture(call: Call) -> Response:
         stored = await read_image(connection, call.principal.sees, job, index)
     if stored is None:
         raise not_found()
-    etag = f'"{stored.sha256}"'
-    headers = {
-        "etag": etag,
-        # A picture never changes; only its owner may keep it.
-        "cache-control": "private, max-age=31536000, immutable",
-    }
-    if _is_known(call.request.headers.get("if-none-match"), etag):
+    headers = picture_headers(f"{str(job)[-12:]}-{index}", stored.mime, stored.sha256)
+    if is_known(call.request.headers.get("if-none-match"), headers["etag"]):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    name = f"{str(job)[-12:]}-{index}.{_ENDINGS.get(stored.mime, 'bin')}"
-    headers |= {
-        "content-type": stored.mime,
-        "content-disposition": f'inline; filename="imagefleet-{name}"',
-        "x-content-type-options": "nosniff",
-        "content-security-policy": "default-src 'none'; sandbox",
-    }
     if call.request.method == "HEAD":
         return Response(headers={**headers, "content-length": str(stored.bytes)})
-    return Response(await _verified(call.services.storage, stored), headers=headers)
+    return Response(await verified(call.services.storage, stored), headers=headers)
 
 
 def _index(text: str) -> int:
@@ -58,13 +46,28 @@ def _index(text: str) -> int:
     return int(text)
 
 
-def _is_known(if_none_match: str | None, etag: str) -> bool:
+def picture_headers(name: str, mime: str, sha256: str) -> dict[str, str]:
+    """Return the headers of an answer that is a picture; `name` becomes part of its file's name."""
+    return {
+        "etag": f'"{sha256}"',
+        # A picture never changes; only its owner may keep it.
+        "cache-control": "private, max-age=31536000, immutable",
+        "content-type": mime,
+        "content-disposition": f'inline; filename="imagefleet-{name}.{_ENDINGS.get(mime, "bin")}"',
+        "x-content-type-options": "nosniff",
+        "content-security-policy": "default-src 'none'; sandbox",
+    }
+
+
+def is_known(if_none_match: str | None, etag: str) -> bool:
+    """Tell whether a client's `If-None-Match` says that it has the picture."""
     if if_none_match is None:
         return False
     return any(given.strip().removeprefix("W/") in {etag, "*"} for given in if_none_match.split(","))
 
 
-async def _verified(storage: Storage, stored: StoredImage) -> bytes:
+async def verified(storage: Storage, stored: StoredImage) -> bytes:
+    """Return bytes that are those that were recorded, raising `PictureMissing`, `PictureDamaged` or `StorageUnavailable`."""
     try:
         data = await storage.get_async(stored.key)
     except ObjectMissing:

@@ -7,19 +7,21 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from broker_api.admission import Admission
+from broker_api.admission.admission import Admission
 from broker_api.answers import json_answer
 from broker_api.endpoints import Call, Query, not_found
 from broker_api.events import wait_for_end
+from broker_api.pictures import Pictures
 from broker_api.refusals import HeaderInvalid
 from broker_api.snapshots import Snapshot
 from jobs.changes import Change
 from jobs.contract import JobRequest, JobView, Request
 from jobs.control import cancel, delete
-from jobs.errors import HardwareUnknown, ModelUnknown, TooLargeForFleet
+from jobs.errors import AdapterUnknown, HardwareUnknown, ModelUnknown, PreprocessorUnknown, TooLargeForFleet
 from jobs.fleet import Fleet
 from jobs.geometry import total_steps
 from jobs.intake import Accepted, NewJob, submit
+from jobs.pictures import upload_ref, with_pictures
 from jobs.reading import list_jobs, read_job, view
 from jobs.states import TERMINAL, State
 
@@ -57,7 +59,13 @@ class JobPage(BaseModel):
 async def create_job(call: Call) -> Response:
     """Admit and store a job, and answer at once or when it has ended."""
     seconds = call.query(CreateQuery).wait
-    job = await _admit(call, cast("JobRequest", call.body(Request)), _idempotency_key(call.request))
+    key = _idempotency_key(call.request)
+    request = cast("JobRequest", call.body(Request))
+    door, owner = call.services.pictures, call.principal.owner
+    pictures = await door.take(owner, request)
+    job = await _admit(call, request, pictures, key)
+    # Only what is admitted is kept.
+    await door.keep(owner, pictures)
     async with call.services.pool.connection() as connection:
         accepted = await submit(connection, job)
     headers = {"location": f"/v1/jobs/{accepted.job}"}
@@ -117,16 +125,19 @@ async def delete_job(call: Call) -> Response:
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
-async def _admit(call: Call, request: JobRequest, idempotency_key: str | None) -> NewJob:
+async def _admit(call: Call, request: JobRequest, pictures: Pictures, idempotency_key: str | None) -> NewJob:
     snapshots = call.services.snapshots
+    named = with_pictures(request, lambda place, _: upload_ref(pictures.by_field[place].sha256))
 
     def admit(snapshot: Snapshot) -> NewJob:
         admission = Admission(snapshot.catalogue, snapshot.fleet, call.services.settings.max_pixels)
-        return admission.admit(request, owner=call.principal.owner, idempotency_key=idempotency_key)
+        return admission.admit(
+            named, owner=call.principal.owner, pictures=pictures.by_field, idempotency_key=idempotency_key
+        )
 
     try:
         return admit(snapshots.now)
-    except (ModelUnknown, HardwareUnknown, TooLargeForFleet):
+    except (ModelUnknown, AdapterUnknown, PreprocessorUnknown, HardwareUnknown, TooLargeForFleet):
         # It may be newer than the snapshot.
         return admit(await snapshots.refresh())
 

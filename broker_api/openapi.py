@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from broker_api.endpoints import Endpoint
+from broker_api.endpoints import Endpoint, FileBody
 from broker_api.problems import MEDIA_TYPE, Problem, title_of
 from broker_api.refusals import (
     BodyTimeout,
@@ -27,12 +27,14 @@ _DESCRIPTION: Final = """Durable jobs, live previews, pictures whose bytes are t
 Send an API key as `Authorization: Bearer <key>`. Errors are RFC 9457 problem documents: look at `code`."""
 _TAGS: Final = (
     ("jobs", "Draw pictures and follow how."),
+    ("uploads", "Pictures to start from."),
     ("fleet", "Models, workers, queues."),
     ("keys", "API keys; for admins."),
     ("operations", "For those who run this."),
 )
 _PATH_PARAMETERS: Final[Mapping[str, tuple[dict[str, Any], str]]] = {
     "id": ({"type": "string"}, "Id; one that is unknown, malformed or someone else's looks the same."),
+    "sha256": ({"type": "string"}, "SHA-256 of the picture's bytes, hexadecimal."),
     "n": ({"type": "integer", "minimum": 0}, "Index of the picture, from 0."),
 }
 #: (model, mode) to its reference.
@@ -74,7 +76,9 @@ def problems_of(endpoint: Endpoint) -> list[type[RequestRefused]]:
     if endpoint.query is not None or endpoint.body is not None:
         found.append(RequestRefused)
     if endpoint.body is not None:
-        found += [JsonInvalid, MediaTypeUnsupported, BodyTooLarge, BodyTimeout]
+        found.append(JsonInvalid)
+    if endpoint.body is not None or endpoint.file is not None:
+        found += [MediaTypeUnsupported, BodyTooLarge, BodyTimeout]
     return sorted(set(found), key=lambda error: (error.status, error.code))
 
 
@@ -108,7 +112,15 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
             "required": True,
             "content": {"application/json": {"schema": schema, "example": dict(endpoint.body.example)}},
         }
+    if endpoint.file is not None:
+        operation["requestBody"] = {"required": True, "content": _file_content(endpoint.file)}
     return operation
+
+
+def _file_content(file: FileBody) -> dict[str, Any]:
+    raw = {"type": "string", "format": "binary"}
+    form = {"type": "object", "required": [file.field], "properties": {file.field: raw}}
+    return {**{media: {"schema": raw} for media in file.media_types}, "multipart/form-data": {"schema": form}}
 
 
 def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:

@@ -3,8 +3,8 @@
 from typing import Final
 
 from broker_api.adapters import AdapterPage, AdapterQuery, list_adapters
-from broker_api.admission import NoModels, ScheduleTypeUnknown
-from broker_api.endpoints import Answer, Body, Endpoint
+from broker_api.admission.refusals import NoModels, ScheduleTypeUnknown
+from broker_api.endpoints import Answer, Body, Endpoint, FileBody
 from broker_api.events import read_events
 from broker_api.fleet import ModelPage, QueuePage, WorkerPage, list_models, list_queues, list_workers
 from broker_api.flower import proxy_flower, redirect_to_flower
@@ -33,17 +33,25 @@ from broker_api.refusals import (
     Starting,
     StorageUnavailable,
 )
+from broker_api.uploads import MEDIA_TYPES, UploadView, create_upload, read_one_upload
 from jobs.contract import REQUESTS, JobView, parse_request
 from jobs.control import JobActive
 from jobs.errors import (
+    AdapterUnknown,
+    FamilyMismatch,
     HardwareUnknown,
     IdempotencyMismatch,
     ModelUnknown,
+    OptionUnsupported,
+    PictureRefused,
+    PictureTooLarge,
+    PreprocessorUnknown,
     SchedulerUnknown,
     SchedulerUnsupported,
     SizeUnsupported,
     TaskUnsupported,
     TooLargeForFleet,
+    UploadUnknown,
 )
 from jobs.reading import CursorInvalid
 
@@ -52,8 +60,12 @@ _NOT_MODIFIED: Final = Answer(304, "The client's copy is still right.")
 
 _JOBS: Final = (
     Endpoint(
-        "POST", "/v1/jobs", "createJob", "Draw pictures", "jobs", create_job,
-        description="The job is durable once this answers. Follow it by its events, or let `wait` hold the answer until it has ended.",
+        "POST", "/v1/jobs", "createJob", "Draw, redraw or enlarge pictures", "jobs", create_job,
+        description=(
+            "`task` says what: `txt2img` (the default), `img2img`, `inpaint`, `upscale`, `preprocess`. A picture field takes base64, a "
+            "`data:` URI, `upload:<id>` or `job:<id>/<n>`. The job is durable once this answers. Follow it by its events, or let `wait` "
+            "hold the answer until it has ended."
+        ),
         query=CreateQuery,
         body=Body(
             models=tuple(REQUESTS.values()),
@@ -67,7 +79,8 @@ _JOBS: Final = (
         ),
         errors=(
             ModelUnknown, NoModels, TaskUnsupported, SizeUnsupported, SchedulerUnknown, SchedulerUnsupported, ScheduleTypeUnknown,
-            HardwareUnknown, TooLargeForFleet, IdempotencyMismatch, HeaderInvalid, Starting,
+            AdapterUnknown, FamilyMismatch, PreprocessorUnknown, OptionUnsupported, PictureRefused, PictureTooLarge, UploadUnknown,
+            StorageUnavailable, HardwareUnknown, TooLargeForFleet, IdempotencyMismatch, HeaderInvalid, Starting,
         ),
     ),
     Endpoint(
@@ -107,6 +120,29 @@ _JOBS: Final = (
     Endpoint(
         "GET", "/v1/jobs/{id}/images/{n}", "readImage", "Read a picture", "jobs", read_picture,
         description="The bytes are those whose SHA-256 was recorded when the job ended; it is the ETag.",
+        headers={"If-None-Match": "ETags the client has."},
+        answers=(Answer(200, "The picture.", media_type="image/*", headers={"ETag": "The SHA-256 of the bytes."}), _NOT_MODIFIED),
+        errors=(NotFound, PictureMissing, PictureDamaged, StorageUnavailable),
+    ),
+)  # fmt: skip
+
+_UPLOADS: Final = (
+    Endpoint(
+        "POST", "/v1/uploads", "createUpload", "Upload a picture", "uploads", create_upload,
+        description=(
+            "PNG, JPEG or WebP, as the body or as the field `file` of a form. Requests then name it as `upload:<id>`. The same picture "
+            "sent again is the same upload. It is kept as long as a job names it, and as long as jobs are kept after its last use."
+        ),
+        file=FileBody(MEDIA_TYPES),
+        answers=(
+            Answer(201, "Taken in.", UploadView, headers={"Location": "Path of the picture."}),
+            Answer(200, "It was there.", UploadView, headers={"Location": "Path of the picture."}),
+        ),
+        errors=(PictureRefused, PictureTooLarge, StorageUnavailable),
+    ),
+    Endpoint(
+        "GET", "/v1/uploads/{sha256}", "readUpload", "Read an uploaded picture", "uploads", read_one_upload,
+        description="The bytes as they were sent; `HEAD` tells whether they are here.",
         headers={"If-None-Match": "ETags the client has."},
         answers=(Answer(200, "The picture.", media_type="image/*", headers={"ETag": "The SHA-256 of the bytes."}), _NOT_MODIFIED),
         errors=(NotFound, PictureMissing, PictureDamaged, StorageUnavailable),
@@ -193,4 +229,4 @@ _PAGES: Final = (
     ),
 )  # fmt: skip
 
-ENDPOINTS: Final[tuple[Endpoint, ...]] = (*_JOBS, *_FLEET, *_KEYS, *_OPERATIONS, *_PAGES)
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (*_JOBS, *_UPLOADS, *_FLEET, *_KEYS, *_OPERATIONS, *_PAGES)

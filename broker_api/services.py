@@ -16,6 +16,7 @@ from broker_api.flower_client import make_flower_client
 from broker_api.keys import KeyRing
 from broker_api.listening import Hub
 from broker_api.metrics import Metrics
+from broker_api.pictures import PictureDoor
 from broker_api.problems import DATABASE_ERRORS
 from broker_api.relay import Relay
 from broker_api.snapshots import Snapshots
@@ -47,6 +48,7 @@ class Services:
     pool: AsyncPool
     redis: "redis.asyncio.Redis"
     storage: Storage
+    pictures: PictureDoor
     keys: KeyRing
     snapshots: Snapshots
     hub: Hub
@@ -94,8 +96,9 @@ async def open_services(settings: Settings, urls: ServiceUrls) -> AsyncIterator[
             metrics.dropped,
         )
         flower = await _flower(settings, stack)
+        storage = open_storage(settings.storage, endpoint=settings.storage_endpoint)
         services = Services(
-            settings, pool, client, open_storage(settings.storage, endpoint=settings.storage_endpoint), keys,
+            settings, pool, client, storage, PictureDoor(pool, storage, settings.max_pixels), keys,
             snapshots, hub, relay, metrics, flower,
         )  # fmt: skip
         with contextlib.suppress(*DATABASE_ERRORS):

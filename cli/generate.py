@@ -1,27 +1,22 @@
-"""`imagefleet generate`: draw pictures from a prompt and write them to files."""
+"""`imagefleet generate`: draw pictures from a prompt, or from a prompt and a picture, and write them to files."""
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cli.failure import CommandFailed
-from cli.fleet import open_client
-from cli.following import follow, outcome
-from cli.output import print_json
-from cli.pictures import PictureFormat, Target, write_picture
+from cli.drawing import draw, picture
+from cli.pictures import PictureFormat, Target
 from client.client import Client
-from client.errors import ClientError
-from infra.settings import Settings
-from jobs.contract import JobView
-from jobs.states import State
+
+Format = Annotated[PictureFormat | None, typer.Option("--format", help="By default that of the file's name.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="A file, or a folder.")]
+Hardware = Annotated[str | None, typer.Option(help="A hardware class (cpu, gpu-24g …) or a worker's tag.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the finished job as JSON.")]
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What to draw.")],
+    prompt: Annotated[str, typer.Argument(help="What to draw; <lora:name:weight> adds a LoRA.")],
     negative: Annotated[str | None, typer.Option("--negative", help="What not to draw.")] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Name of a model; see `imagefleet models list`.")
@@ -35,17 +30,28 @@ def generate(
     guidance: Annotated[float | None, typer.Option(help="How closely to follow the prompt.")] = None,
     scheduler: Annotated[str | None, typer.Option(help='For example "DPM++ 2M Karras" or "Euler a".')] = None,
     num_images: Annotated[int, typer.Option("--num-images", "-n", help="How many; each has its own seed.")] = 1,
-    picture_format: Annotated[
-        PictureFormat | None, typer.Option("--format", help="By default that of the file's name.")
+    image: Annotated[
+        str | None, typer.Option(help="A picture to start from: a file, upload:<id> or job:<id>/<n>.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file, or a folder.")] = None,
-    hardware: Annotated[str | None, typer.Option(help="A hardware class (cpu, gpu-24g …) or a worker's tag.")] = None,
+    mask: Annotated[str | None, typer.Option(help="White is drawn anew, the rest of --image is kept.")] = None,
+    strength: Annotated[float | None, typer.Option(help="0 returns --image, 1 does not look at it.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(help="name or name:weight; may be repeated.")] = None,
+    control: Annotated[
+        list[str] | None, typer.Option(help="ControlNet=picture: a file, upload:<id> or job:<id>/<n>; may be repeated.")
+    ] = None,
+    preprocessor: Annotated[str | None, typer.Option(help="Makes the controls' pictures first: canny …")] = None,
+    vae: Annotated[str | None, typer.Option(help="Another VAE than the model's own.")] = None,
+    clip_skip: Annotated[int | None, typer.Option(help="1 skips nothing, 2 the last layer.")] = None,
+    hires: Annotated[float | None, typer.Option(help="Draw a second pass, so many times larger.")] = None,
+    picture_format: Format = None,
+    output: Output = None,
+    hardware: Hardware = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the finished job as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Draw pictures from a prompt, write the files and print their paths."""
-    target = Target(output, picture_format)
-    target.prepare()
+    if mask is not None and image is None:
+        raise typer.BadParameter("a mask needs a picture: --image", param_hint="--mask")
     chosen = {
         "negative_prompt": negative,
         "model": model,
@@ -55,59 +61,42 @@ def generate(
         "height": height,
         "guidance_scale": guidance,
         "scheduler": scheduler,
+        "strength": strength,
+        "vae": vae,
+        "clip_skip": clip_skip,
+        "hires": None if hires is None else {"scale": hires},
+        "loras": [_lora(text) for text in lora or ()] or None,
         "hardware": hardware,
     }
+    controls = [_control(text) for text in control or ()]
     request: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-    request |= {"task": "txt2img", "prompt": prompt, "num_images": num_images, "output": {"format": str(target.format)}}
-    with open_client(Settings()) as client:
-        job = _draw(client, request, quiet=as_json)
-        if job.state is not State.SUCCEEDED:
-            if as_json:
-                print_json(job)
-            raise CommandFailed(outcome(job))
-        files = _write(client, job, target)
-    if as_json:
-        print_json(job.model_dump(mode="json") | {"files": [str(file) for file in files]})
-        return
-    for file in files:
-        typer.echo(file)
-    seeds = ", ".join(str(image.seed) for image in job.images)
-    typer.secho(f"{job.model}, seed {seeds}, {job.seconds or 0:.1f} s on {job.worker}", err=True, dim=True)
+    task = "txt2img" if image is None else "img2img" if mask is None else "inpaint"
+    request |= {"task": task, "prompt": prompt, "num_images": num_images}
+
+    def build(client: Client) -> dict[str, Any]:
+        pictures = {"image": image, "mask": mask}
+        sent = {field: picture(client, given) for field, given in pictures.items() if given is not None}
+        own = {} if preprocessor is None else {"preprocessor": preprocessor}
+        guided = [{"model": name, "image": picture(client, given), **own} for name, given in controls]
+        return request | sent | ({"controls": guided} if guided else {})
+
+    draw(build, Target(output, picture_format), as_json=as_json)
 
 
-def _draw(client: Client, request: dict[str, Any], *, quiet: bool) -> JobView:
-    job = client.submit(request)
+def _lora(text: str) -> dict[str, Any]:
+    """Read `name` or `name:weight`."""
+    name, colon, weight = text.rpartition(":")
+    if not colon:
+        return {"name": text}
     try:
-        with _interruptible():
-            return follow(client, job, quiet=quiet)
-    except KeyboardInterrupt:
-        _cancel(client, job)
-        raise CommandFailed(f"Cancelled job {job.id}.") from None
+        return {"name": name, "weight": float(weight)}
+    except ValueError:
+        raise typer.BadParameter(f"{weight!r} is no weight: name or name:weight", param_hint="--lora") from None
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Take Ctrl-C, also where a shell started the command in the background, and a polite kill alike."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _cancel(client: Client, job: JobView) -> None:
-    try:
-        client.cancel(job.id)
-    except ClientError as problem:
-        raise CommandFailed(f"Job {job.id} could not be cancelled: {problem}.") from None
-
-
-def _write(client: Client, job: JobView, target: Target) -> list[Path]:
-    files = target.paths(job)
-    for image, file in zip(job.images, files, strict=True):
-        try:
-            write_picture(file, client.picture(job.id, image))
-        except CommandFailed as problem:
-            raise CommandFailed(f"{problem} The picture is still at {client.url}{image.url}.") from None
-    return [file.absolute() for file in files]
+def _control(text: str) -> tuple[str, str]:
+    """Read `model=picture`."""
+    name, equals, given = text.partition("=")
+    if not equals or not name or not given:
+        raise typer.BadParameter(f"{text!r} is not ControlNet=picture", param_hint="--control")
+    return name, given

@@ -30,6 +30,8 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
     {
         "up": Verb("cli.up", "Start everything on this machine, and keep it running."),
         "generate": Verb("cli.generate", "Draw pictures from a prompt and write them to files."),
+        "upscale": Verb("cli.upscale", "Enlarge a picture."),
+        "preprocess": Verb("cli.preprocess", "Turn a picture into a control picture: edges, depth, poses."),
         "jobs": Verb("cli.jobs", "List, show, cancel, delete and watch jobs."),
         "models": Verb("cli.models", "List models, and look for new ones."),
         "workers": Verb("cli.workers", "List the workers, and the queues in which something waits."),

@@ -20,7 +20,18 @@ from pydantic import BaseModel, ValidationError
 from client.connection import Connection
 from client.errors import AnswerUnusable, FleetUnreachable, PictureDamaged, RequestUnusable, Unavailable
 from client.sse import frames
-from client.views import FINAL_EVENTS, AdapterView, CreatedKey, Event, KeyView, ModelView, Page, QueueView, WorkerView
+from client.views import (
+    FINAL_EVENTS,
+    AdapterView,
+    CreatedKey,
+    Event,
+    KeyView,
+    ModelView,
+    Page,
+    QueueView,
+    UploadView,
+    WorkerView,
+)
 from jobs.contract import Image, JobRequest, JobView
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -138,6 +149,13 @@ class Client:
         for _ in self.events(job):
             pass
         return self.read(job)
+
+    def upload(self, picture: bytes) -> UploadView:
+        """Upload a picture file (PNG, JPEG, WebP) and return it; jobs name it as `upload:<id>`, and the same one is kept once."""
+        headers = {"content-type": "application/octet-stream"}
+        return _understood(
+            UploadView, self._connection.ask("POST", "/v1/uploads", content=picture, headers=headers).content
+        )
 
     def models(self) -> Page[ModelView]:
         """Return the models that can be asked for."""

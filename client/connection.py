@@ -62,15 +62,17 @@ class Connection:
         repeatable: bool = True,
         params: Mapping[str, str] | None = None,
         body: object = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> httpx.Response:
-        """Return a successful answer, raising a `ClientError` for any other."""
+        """Return a successful answer, raising a `ClientError` for any other; `body` is sent as JSON, `content` as it is."""
         request = self._http.build_request(
             method,
             path,
             params=params or None,
             json=body,
+            content=content,
             headers=headers,
             timeout=httpx.USE_CLIENT_DEFAULT if timeout is None else timeout,
         )

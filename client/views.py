@@ -41,6 +41,18 @@ class Event(View):
         return f"{self.epoch}-{self.seq}"
 
 
+class UploadView(View):
+    """A picture that was taken in."""
+
+    #: What requests name it by: `upload:<id>`.
+    id: str
+    sha256: str
+    mime: str
+    width: int
+    height: int
+    bytes: int
+
+
 class WorkerView(View):
     """A worker and how it does."""
 

@@ -16,9 +16,10 @@ from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
 from jobs.changes import Change
-from jobs.contract import JobParameters
+from jobs.contract import DiffusionParameters, JobParameters
 from jobs.errors import IdempotencyMismatch
 from jobs.geometry import estimated_cost, total_steps
+from jobs.pictures import uploads_of
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,11 @@ with known as materialized (
     on conflict (owner, queue, priority) do update set vtime = greatest(mine.vtime, (select vtime from clock)) + %(cost)s
     returning vtime
 ), stored as (
-    insert into jobs (id, owner, task, hardware, needs_hardware, needs_memory, model_key, batch_key, priority, fair_order, cost, steps,
-                      deadline_at, idempotency_key, request_hash, request)
-    select %(id)s, %(owner)s, %(task)s, %(hardware)s, %(needs_hardware)s, %(needs_memory)s, %(model_key)s, %(batch_key)s, %(priority)s,
-           promised.vtime - %(cost)s, %(cost)s, %(steps)s, now() + make_interval(secs => %(deadline_s)s), %(idempotency_key)s,
-           %(request_hash)s, %(request)s
+    insert into jobs (id, owner, task, hardware, needs_hardware, needs_memory, model_key, lora_key, batch_key, priority, fair_order, cost,
+                      steps, deadline_at, idempotency_key, request_hash, request, uploads)
+    select %(id)s, %(owner)s, %(task)s, %(hardware)s, %(needs_hardware)s, %(needs_memory)s, %(model_key)s, %(lora_key)s, %(batch_key)s,
+           %(priority)s, promised.vtime - %(cost)s, %(cost)s, %(steps)s, now() + make_interval(secs => %(deadline_s)s), %(idempotency_key)s,
+           %(request_hash)s, %(request)s, %(uploads)s
     from promised
     on conflict (owner, idempotency_key) where idempotency_key is not null do nothing
     returning id, request_hash, queue, created_at
@@ -71,10 +72,21 @@ union all select id, request_hash, null, null from known
 """
 
 
+def lora_key(parameters: JobParameters) -> str:
+    """Return a digest that is equal for jobs with the same stack of LoRAs, in whatever order; empty without any."""
+    if not isinstance(parameters, DiffusionParameters) or not parameters.loras:
+        return ""
+    stack = sorted((lora.name, lora.weight, lora.text_encoder_weight) for lora in parameters.loras)
+    return _digest(repr(stack))
+
+
 def batch_key(parameters: JobParameters, model_key: str) -> str:
     """Return a digest that is equal for jobs which one engine could draw together."""
-    alike = f"{parameters.task}|{model_key}|{parameters.width}x{parameters.height}"
-    return hashlib.sha256(alike.encode()).hexdigest()[:24]
+    return _digest(f"{parameters.task}|{model_key}|{lora_key(parameters)}|{parameters.width}x{parameters.height}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def _values(job: NewJob) -> dict[str, Any]:
@@ -88,6 +100,7 @@ def _values(job: NewJob) -> dict[str, Any]:
         "needs_hardware": parameters.hardware,
         "needs_memory": job.needs_memory,
         "model_key": job.model_key,
+        "lora_key": lora_key(parameters),
         "batch_key": batch_key(parameters, job.model_key),
         "priority": parameters.priority,
         "cost": estimated_cost(parameters),
@@ -96,6 +109,7 @@ def _values(job: NewJob) -> dict[str, Any]:
         "idempotency_key": job.idempotency_key,
         "request_hash": job.request_hash,
         "request": Jsonb(parameters.model_dump(mode="json")),
+        "uploads": uploads_of(parameters),
     }
 
 

@@ -11,6 +11,7 @@ from jobs.errors import DeadlinePassed, TooLargeForFleet
 from jobs.fleet import Fleet
 from jobs.routing import route
 from jobs.store import lose_statement
+from jobs.uploads import FOLDER as UPLOADS
 
 #: Rows one statement touches at most, so that no lock is held for long.
 BATCH: Final = 1000
@@ -47,6 +48,22 @@ with gone as (
 select count(*) from gone
 """
 
+# A job whose row is kept can be drawn again: its pictures stay as long as it does, for whoever has them. Not compared by owner: an equality
+# would let the planner join on that alone, and read every job of an owner for every upload.
+_RETIRE_UPLOADS: Final = f"""
+with old as (
+    select owner, sha256 from uploads sent
+    where used_at < now() - make_interval(days => 1) * %(days)s and not exists (
+        select from jobs where jobs.uploads @> array[sent.sha256] and jobs.uploads <> '{{}}')
+    order by used_at limit {BATCH} for update skip locked
+), gone as (
+    delete from uploads using old where uploads.owner = old.owner and uploads.sha256 = old.sha256 returning uploads.sha256
+), swept as (
+    insert into garbage (key) select distinct '{UPLOADS}/' || left(sha256, 2) || '/' || sha256 from gone on conflict do nothing
+)
+select count(*) from gone
+"""
+
 _FORGET_KEYS: Final = f"""
 update jobs set idempotency_key = null where id in (select id from jobs where idempotency_key is not null
     and created_at < now() - interval '24 hours' limit {BATCH})
@@ -55,6 +72,10 @@ update jobs set idempotency_key = null where id in (select id from jobs where id
 _FORGET_WORKERS: Final = "delete from workers where seen_at < now() - interval '7 days'"
 
 _GARBAGE: Final = f"select key from garbage order by since limit {BATCH}"
+# The lock makes a request that is about to record the same bytes wait until they are gone; it then stores them anew.
+_UNUSED_UPLOAD: Final = """
+select from garbage where key = %(key)s and not exists (select from uploads where sha256 = %(sha256)s) for update
+"""
 _SWEPT: Final = "delete from garbage where key = %(key)s"
 _POSTPONED: Final = "update garbage set since = now() where key = %(key)s"
 
@@ -101,6 +122,18 @@ def retire(connection: "psycopg.Connection[Any]", days: float) -> int:
     with connection.cursor(row_factory=tuple_row) as cursor:
         row = cursor.execute(_RETIRE, {"days": days}).fetchone()
     return 0 if row is None else int(row[0])
+
+
+def retire_uploads(connection: "psycopg.Connection[Any]", days: float) -> int:
+    """Delete a batch of uploads that no job names and nobody used for `days`, leaving their bytes to `garbage`; return how many."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        row = cursor.execute(_RETIRE_UPLOADS, {"days": days}).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def is_unused_upload(connection: "psycopg.Connection[Any]", key: str, sha256: str) -> bool:
+    """Tell whether no owner has an upload any more, and lock that fact; call it inside a transaction that also removes the bytes."""
+    return connection.execute(_UNUSED_UPLOAD, {"key": key, "sha256": sha256}).fetchone() is not None
 
 
 def forget(connection: "psycopg.Connection[Any]") -> None:

@@ -1,4 +1,4 @@
-"""The tables of jobs, pictures, fair shares and workers.
+"""The tables of jobs, pictures, uploads, fair shares and workers.
 
 Statements on the hot path are plain SQL beside the functions that run them; this file is what migrations are compared with.
 """
@@ -76,6 +76,8 @@ jobs = Table(
     Column("idempotency_key", Text),
     Column("request_hash", Text),
     Column("request", JSONB, nullable=False),
+    #: SHA-256 of every upload the request names: what retention looks for.
+    Column("uploads", ARRAY(Text), nullable=False, server_default="{}"),
     CheckConstraint(f"state in ({_STATES})", name="state_known"),
     CheckConstraint(
         "(state = 'running') = (lease_until is not null) and (state <> 'running' or worker is not null)",
@@ -94,6 +96,8 @@ jobs = Table(
     Index("jobs_deadline", "deadline_at", postgresql_where=text("state = 'queued' and deadline_at is not null")),
     Index("jobs_owner", "owner", "id"),
     Index("jobs_finished", "finished_at", postgresql_where=text("finished_at is not null")),
+    # Jobs without pictures are not in it, and cost it nothing.
+    Index("jobs_uploads", "uploads", postgresql_using="gin", postgresql_where=text("uploads <> '{}'")),
     Index(
         "jobs_idempotency",
         "owner",
@@ -116,6 +120,27 @@ images = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("key", Text, nullable=False, unique=True),
+)
+
+#: Pictures that clients sent; the bytes lie once under their SHA-256, whoever has them.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("sha256", Text, primary_key=True),
+    Column("mime", Text, nullable=False),
+    #: As it is shown: its EXIF orientation counts.
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    #: Luminance of its brightest pixel: an all-black mask is noticed without decoding it again.
+    Column("brightest", SmallInteger, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    #: When it was last sent or named by a request.
+    Column("used_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Index("uploads_used", "used_at"),
+    # Whether anyone else has the bytes.
+    Index("uploads_content", "sha256"),
 )
 
 #: Objects in storage that no row refers to any more; the keeper removes them.

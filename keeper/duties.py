@@ -17,6 +17,7 @@ from jobs.dispatch import wake
 from jobs.events import EventWriter
 from jobs.fleet import Fleet
 from jobs.roster import fleet_now
+from jobs.uploads import upload_of_key
 
 log = get_logger(__name__)
 
@@ -24,6 +25,7 @@ JOB_TAKEN_BACK: Final = "job_taken_back"
 JOB_EXPIRED: Final = "job_expired"
 JOBS_REROUTED: Final = "jobs_rerouted"
 JOBS_RETIRED: Final = "jobs_retired"
+UPLOADS_RETIRED: Final = "uploads_retired"
 REDIS_AWAY: Final = "redis_away"
 STORAGE_AWAY: Final = "storage_away"
 
@@ -81,16 +83,26 @@ def tidy(connection: "psycopg.Connection[Any]", storage: Storage, retention_days
     retired = sweeps.retire(connection, retention_days)
     if retired:
         log.info(JOBS_RETIRED, jobs=retired)
+    unused = sweeps.retire_uploads(connection, retention_days)
+    if unused:
+        log.info(UPLOADS_RETIRED, uploads=unused)
     sweeps.forget(connection)
     end = time.monotonic() + TIDY_SECONDS
     for key in sweeps.garbage_keys(connection):
         try:
-            storage.delete(key)
+            _remove(connection, storage, key)
         except StorageUnavailable as problem:
             # This one waits at the end of the line, so that it does not keep the others from being tried.
             log.warning(STORAGE_AWAY, key=key, problem=str(problem))
             sweeps.garbage_postponed(connection, key)
-        else:
-            sweeps.garbage_removed(connection, key)
         if time.monotonic() > end:
             return
+
+
+def _remove(connection: "psycopg.Connection[Any]", storage: Storage, key: str) -> None:
+    """Remove an object no row refers to; the bytes of an upload are shared, and may have been sent again since."""
+    sha256 = upload_of_key(key)
+    with connection.transaction():
+        if sha256 is None or sweeps.is_unused_upload(connection, key, sha256):
+            storage.delete(key)
+        sweeps.garbage_removed(connection, key)

@@ -1,7 +1,8 @@
 """One worker: it claims jobs for the device it owns, has its engine draw them, and records what came of them.
 
 It imports no torch and no pipeline, so it answers at once whatever the engine does. Its threads: the drain loop (Celery's), the engine's
-maker and reader, the heartbeat, the listener for cancels, the watch over limits, two recorders, the narrator, the task events.
+maker and reader, the heartbeat, the listener for cancels, the watch over limits, the fetcher of pictures, two recorders, the narrator,
+the task events.
 """
 
 import random
@@ -28,10 +29,13 @@ from jobs.events import Event, EventWriter
 from jobs.fleet import WorkerFacts
 from jobs.inputs import Inputs
 from jobs.needs import needs_of
+from jobs.pictures import uploads_of
 from models_registry import catalogue
 from workers.cancels import CancelListener
+from workers.directed import Room
 from workers.engine_process import EngineProcess
 from workers.engines.interface import Setup
+from workers.fetching import PictureFetcher
 from workers.foreman import Foreman
 from workers.heartbeat import Heartbeat
 from workers.held import Held
@@ -91,6 +95,7 @@ class Agent:
         self._recorder = Recorder(storage, pool, self._narrator, self._tasks, settings.store_limit_seconds)
         self._foreman.employ(self._engine, self._recorder)
         self._recorder.report_to(self._foreman.release, self._foreman.nudge)
+        self._fetcher = PictureFetcher(storage, self._foreman, self._recorder.storage_lost)
         self._revocations = Revocations(pool, self._narrator)
         self._cancels = CancelListener(partial(connect, "cancels"), self._foreman.cancel)
         self._heartbeat = Heartbeat(
@@ -128,7 +133,7 @@ class Agent:
         """Claim and draw until the fleet has nothing more for this worker; `queue` is where the wake-up came from."""
         while (room := self._foreman.wait_for_room()) is not None:
             try:
-                seen, taken = self._claim(room.warm)
+                seen, taken = self._claim(room)
             except psycopg.OperationalError as problem:
                 log.warning(DATABASE_AWAY, problem=str(problem))
                 self._leaving.wait(DATABASE_PAUSE)
@@ -160,6 +165,7 @@ class Agent:
                 log.error(OUTCOMES_ABANDONED, worker=self.facts.name)
         self._leaving.set()
         self._foreman.nudge()
+        self._fetcher.close()
         self._recorder.close()
         self._cancels.close()
         self._revocations.close()
@@ -174,11 +180,11 @@ class Agent:
         log.info(WORKER_GONE, worker=self.facts.name)
         return recorded
 
-    def _claim(self, warm: str | None) -> tuple[int, int]:
+    def _claim(self, room: Room) -> tuple[int, int]:
         """Claim and take; return how many could have been claimed and how many were."""
         with self._pool.connection() as line:
             lease_until = time.monotonic() + self._settings.lease_seconds
-            claimed = claim(line, self._claimer, warm_model=warm)
+            claimed = claim(line, self._claimer, warm_model=room.warm, warm_loras=room.loras)
             for job in claimed.jobs:
                 self._take(line, job, lease_until)
         return claimed.seen, len(claimed.jobs)
@@ -198,8 +204,11 @@ class Agent:
             self._narrator.announce([] if change is None else [change.event])
             return
         held = Held(job, Inputs(models), feed, PhaseClock(self._limits), lease_until)
+        held.fetching = bool(uploads_of(job.parameters))
         self._tasks.began(held)
         self._foreman.take(held)
+        if held.fetching:
+            self._fetcher.fetch(held)
 
     def _sign_off(self) -> None:
         try:

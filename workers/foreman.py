@@ -8,17 +8,18 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import replace
+from typing import Final
 from uuid import UUID
 
 from infra.logging import get_logger
 from jobs.errors import JobFailure
 from jobs.fleet import WorkerState
+from jobs.intake import lora_key
 from jobs.leases import Beat
+from workers.directed import EngineHold, OutcomeKeeper, Room, Standing
 from workers.engines.interface import (
     Cancel,
-    Command,
     Draw,
     Drawn,
     Failed,
@@ -48,61 +49,6 @@ ENGINE_KILLED: Final = "engine_killed"
 log = get_logger(__name__)
 
 
-class EngineHold(Protocol):
-    """What the foreman may do to the engine; neither waits."""
-
-    def send(self, life: int, command: Command) -> None:
-        """Hand it a command."""
-
-    def kill(self, life: int) -> None:
-        """End it."""
-
-
-class OutcomeKeeper(Protocol):
-    """Who stores pictures and records outcomes; nothing here waits, and every held job is released once, later."""
-
-    def can_store(self) -> bool:
-        """Tell whether there is a storage to draw for."""
-
-    def picture(self, held: Held, report: Pictured) -> None:
-        """Begin to encode and store a picture."""
-
-    def complete(self, held: Held, seconds: float) -> None:
-        """Record success once the pictures are stored."""
-
-    def fail(self, held: Held, failure: JobFailure) -> None:
-        """Record a failure."""
-
-    def stopped(self, held: Held) -> None:
-        """Record that a cancelled job has really stopped."""
-
-    def hand_back(self, held: Held, reason: str) -> None:
-        """Put the job back into its queue."""
-
-    def discard(self, held: Held) -> None:
-        """Forget a job that is another writer's, and what was stored for it."""
-
-
-@dataclass(frozen=True)
-class Room:
-    """The engine is free, or nearly: a job may be claimed."""
-
-    #: Model key that is warm, or will be.
-    warm: str | None
-    #: The job being drawn, when the claim is made ahead of its end.
-    ahead_of: tuple[UUID, int] | None
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How the worker does, for its row."""
-
-    state: WorkerState
-    warm: tuple[str, ...]
-    loads: int
-    current: tuple[UUID, ...]
-
-
 class Foreman:
     """Hold jobs for one engine."""
 
@@ -117,6 +63,8 @@ class Foreman:
         self._life: int | None = None
         self._resident = Resident((), 0, 0)
         self._loads_before = 0
+        #: The stack of LoRAs of the job taken last.
+        self._loras = ""
         self._nothing_ahead_of: tuple[UUID, int] | None = None
         #: Monotonic time at which a leaving worker hands back what is not drawn.
         self._leave_by: float | None = None
@@ -137,8 +85,8 @@ class Foreman:
                     return None
                 if self._has_room(drawing):
                     if drawing:
-                        return Room(drawing[0].job.model_key, drawing[0].key)
-                    return Room(self._resident.models[-1] if self._resident.models else None, None)
+                        return Room(drawing[0].job.model_key, self._loras, drawing[0].key)
+                    return Room(self._resident.models[-1] if self._resident.models else None, self._loras, None)
                 self._changed.wait()
 
     def nothing_ahead_of(self, key: tuple[UUID, int]) -> None:
@@ -147,18 +95,46 @@ class Foreman:
             self._nothing_ahead_of = key
 
     def take(self, held: Held) -> None:
-        """Hold a claimed job and pass it to the engine."""
+        """Hold a claimed job, and pass it to the engine unless its pictures are still being fetched."""
         with self._changed:
             self._held[held.key] = held
-            if self._leave_by is not None:
-                self._end(held, Ending.DRAINED)
-            elif self._life is None:
-                self._end(held, Ending.ENGINELESS)
+            self._loras = lora_key(held.job.parameters)
+            if held.fetching:
+                held.clock.begin("fetch", time.monotonic())
             else:
-                held.life = self._life
-                self._engine.send(held.life, Draw((Item(*held.key, held.job.parameters, held.inputs),)))
-                self._start_clock(time.monotonic())
+                self._pass_on(held)
             self._changed.notify_all()
+
+    def fetched(self, held: Held, pictures: Mapping[str, bytes]) -> None:
+        """Pass a job to the engine with its pictures, unless it has ended meanwhile."""
+        with self._changed:
+            if not held.ended:
+                held.fetching = False
+                held.inputs = replace(held.inputs, pictures=pictures)
+                held.clock.begin("waiting", time.monotonic())
+                self._pass_on(held)
+                self._changed.notify_all()
+
+    def unfetched(self, held: Held, failure: JobFailure | None) -> None:
+        """End a job whose pictures are not to be had: with a failure of its own, or because the storage is away."""
+        with self._changed:
+            if held.ended:
+                return
+            if failure is None:
+                self._end(held, Ending.UNFETCHED)
+            else:
+                self._leave_engine(held)
+                self._outcomes.fail(held, failure)
+
+    def _pass_on(self, held: Held) -> None:
+        if self._leave_by is not None:
+            self._end(held, Ending.DRAINED)
+        elif self._life is None:
+            self._end(held, Ending.ENGINELESS)
+        else:
+            held.life = self._life
+            self._engine.send(held.life, Draw((Item(*held.key, held.job.parameters, held.inputs),)))
+            self._start_clock(time.monotonic())
 
     # -- the engine ----------------------------------------------------------------------------------------------------
 
@@ -259,6 +235,10 @@ class Foreman:
 
     def _stop(self, held: Held, ending: Ending) -> None:
         held.ending = ending
+        if held.fetching:
+            # The engine has never heard of it.
+            self._end(held, ending)
+            return
         self._engine.send(held.life, Cancel(*held.key))
         # The engine hears it between the steps of the job before: only what it is really in can be late.
         if held.clock.stage != "waiting":
@@ -284,6 +264,7 @@ class Foreman:
     def _leave_engine(self, held: Held) -> None:
         now = time.monotonic()
         held.ended = True
+        held.fetching = False
         held.stop_by = math.inf
         held.clock.begin("store", now)
         self._start_clock(now)
@@ -350,6 +331,8 @@ class Foreman:
         if now >= held.lease_until:
             log.warning(LEASE_LAPSED, job=str(held.job.id), epoch=held.job.epoch)
             self._stop(held, Ending.LAPSED)
+        elif held.fetching and held.clock.is_overdue(now):
+            self._stop(held, Ending.UNFETCHED)
         elif held.clock.is_overdue(now):
             log.warning(ENGINE_KILLED, job=str(held.job.id), reason="phase_overdue", phase=held.clock.stage)
             held.ending = Ending.OVERDUE

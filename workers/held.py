@@ -26,6 +26,7 @@ class Ending(StrEnum):
     LAPSED = "lapsed"  # by this worker's own clock its lease is over; the database was out of reach
     DRAINED = "drained"  # this worker is leaving
     ENGINELESS = "engineless"  # the engine ended before it began the job
+    UNFETCHED = "storage_away"  # its pictures could not be fetched
     OVERDUE = "overdue"  # a phase passed its limit
 
 
@@ -41,6 +42,8 @@ class Held:
     lease_until: float
     #: Life of the engine process it was sent to; lives count from 1.
     life: int = 0
+    #: Whether its pictures are still on their way from the storage: the engine does not know of it.
+    fetching: bool = False
     #: Whether the engine has begun it.
     begun: bool = False
     #: Whether the engine has ended it; what remains is storing and recording.

@@ -10,8 +10,8 @@ from typing import Literal
 
 from infra.settings import Settings
 
-#: `waiting` is a job behind another one: the other one's limits count.
-Stage = Literal["waiting", "load", "encode", "step", "decode", "store"]
+#: `fetch` is a job whose pictures are on their way; `waiting` one behind another, whose limits count.
+Stage = Literal["fetch", "waiting", "load", "encode", "step", "decode", "store"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class PhaseLimits:
         """Take the limits from settings."""
         return cls(
             {
+                "fetch": settings.store_limit_seconds,
                 "waiting": math.inf,
                 "load": settings.load_limit_seconds,
                 "encode": settings.encode_limit_seconds,

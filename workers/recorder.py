@@ -72,6 +72,10 @@ class Recorder:
         """Tell whether there is a storage to draw for."""
         return not self._storage_watch.away
 
+    def storage_lost(self, problem: StorageUnavailable) -> None:
+        """Hear from others that the storage is away: nothing is claimed until it is back."""
+        self._storage_watch.lost(problem)
+
     def picture(self, held: Held, report: Pictured) -> None:
         """Begin to encode and store a picture."""
         held.pictures.append(self._threads.submit(self._store, held, report))

@@ -13,13 +13,17 @@ from jobs.errors import (
     OutOfMemory,
     PhaseTimeout,
     PictureInvalid,
+    PictureUnreadable,
 )
 from workers.engines.interface import Failed
 from workers.phases import Stage
 
 #: What an engine may report.
 FAILURES: Final[Mapping[str, type[JobFailure]]] = MappingProxyType(
-    {failure.code: failure for failure in (OutOfMemory, ModelDamaged, ModelMissing, DrawingFailed, PictureInvalid)}
+    {
+        failure.code: failure
+        for failure in (OutOfMemory, ModelDamaged, ModelMissing, DrawingFailed, PictureInvalid, PictureUnreadable)
+    }
 )
 
 

@@ -1,11 +1,12 @@
 """An engine that draws nothing real: for tests and exercises about the fleet, on any machine and without torch.
 
-A picture is a pattern that follows from model, parameters and seed. Directives in the prompt make it misbehave:
-`[[step=0.5]]` seconds per step, `[[load=2]]` and `[[decode=1]]` seconds, `[[load-hang]]`, `[[hang]]` (in the middle step), `[[oom]]`,
-`[[raise]]`, `[[invalid]]`, `[[exit]]` (dies in the middle step).
+A picture is a pattern that follows from model, parameters and seed, of the size a real engine would make. Directives in the prompt make
+it misbehave: `[[step=0.5]]` seconds per step, `[[load=2]]` and `[[decode=1]]` seconds, `[[load-hang]]`, `[[hang]]` (in the middle step),
+`[[oom]]`, `[[raise]]`, `[[invalid]]`, `[[exit]]` (dies in the middle step).
 """
 
 import hashlib
+import io
 import os
 import re
 import time
@@ -13,9 +14,14 @@ from collections import OrderedDict
 from collections.abc import Generator
 from typing import Final
 
-from jobs.contract import JobParameters, image_seed
+from PIL import Image, ImageOps
+
+from jobs.contract import InpaintParameters, JobParameters, Txt2ImgParameters, image_seed
 from jobs.errors import DrawingFailed, OutOfMemory, PictureInvalid
-from jobs.geometry import picture_count, steps_per_picture, total_steps
+from jobs.geometry import Size, hires_size, outpainted_size, picture_count, steps_per_picture, total_steps
+from jobs.parts import Hires
+from jobs.pictures import pictures_of
+from models_registry.families import FAMILIES
 from workers.engines.interface import (
     Engine,
     Item,
@@ -34,16 +40,9 @@ DIRECTIVE: Final = re.compile(r"\[\[([a-z-]+)(?:=([0-9.]+))?\]\]")
 #: The pattern has so many cells a side.
 CELLS: Final = 8
 PREVIEW_SIDE: Final = 32
-#: What shapes the picture; everything else of a request is about delivery.
-SHAPING: Final = (
-    "prompt",
-    "negative_prompt",
-    "width",
-    "height",
-    "steps",
-    "guidance_scale",
-    "scheduler",
-    "schedule_type",
+#: What does not shape the picture: its model and its seed are counted apart, the rest is about delivery.
+_SHAPELESS: Final = frozenset(
+    {"model", "seed", "num_images", "output", "preview_every", "hardware", "priority", "deadline_s", "labels"}
 )
 
 
@@ -55,7 +54,7 @@ def directives(prompt: str) -> dict[str, float]:
 def pattern(model_key: str, parameters: JobParameters, seed: int, size: tuple[int, int], blend: float = 1.0) -> bytes:
     """Return RGB bytes of a picture of this width and height; a smaller `blend` is nearer to grey."""
     width, height = size
-    shape = [getattr(parameters, name, None) for name in SHAPING]
+    shape = parameters.model_dump_json(exclude=set(_SHAPELESS))
     digest = hashlib.sha256(repr((model_key, shape, seed)).encode()).digest()
     colours = hashlib.shake_256(digest).digest(CELLS * CELLS * 3)
     mixed = bytes(round(128 + (value - 128) * blend) for value in colours)
@@ -67,6 +66,23 @@ def pattern(model_key: str, parameters: JobParameters, seed: int, size: tuple[in
             line += mixed[cell : cell + 3]
         rows.append(bytes(line))
     return b"".join(rows[y * CELLS // height] for y in range(height))
+
+
+def finished_size(item: Item) -> Size:
+    """Return the size of the pictures that a real engine would make."""
+    parameters = item.parameters
+    match parameters:
+        case Txt2ImgParameters(hires=Hires() as hires) if item.entry is not None:
+            step = FAMILIES[item.entry.family].size_step
+            return hires_size(parameters.width, parameters.height, hires.scale, step)
+        case InpaintParameters(inpaint_area="masked"):
+            # The redrawn part goes back into the source.
+            with Image.open(io.BytesIO(item.inputs.picture(parameters.image))) as source:
+                return Size(*ImageOps.exif_transpose(source).size)
+        case InpaintParameters():
+            return outpainted_size(parameters.width, parameters.height, parameters.outpaint)
+        case _:
+            return Size(parameters.width, parameters.height)
 
 
 class FakeEngine(OneAfterAnother):
@@ -85,6 +101,8 @@ class FakeEngine(OneAfterAnother):
         yield
         link.send(PhaseBegan(item.job, item.epoch, "encode"))
         parameters = item.parameters
+        for ref in pictures_of(parameters).values():
+            item.inputs.picture(ref)
         each = steps_per_picture(parameters)
         for index in range(picture_count(parameters)):
             link.send(PhaseBegan(item.job, item.epoch, "step"))
@@ -95,8 +113,9 @@ class FakeEngine(OneAfterAnother):
             link.send(PhaseBegan(item.job, item.epoch, "decode"))
             time.sleep(asked.get("decode", 0.0))
             seed = image_seed(parameters, index)
-            rgb = pattern(_key(item), parameters, seed, (parameters.width, parameters.height))
-            link.send(Pictured(item.job, item.epoch, index, seed, parameters.width, parameters.height, rgb))
+            size = finished_size(item)
+            rgb = pattern(_key(item), parameters, seed, size)
+            link.send(Pictured(item.job, item.epoch, index, seed, *size, rgb))
             yield
 
     def recover(self) -> None:

@@ -105,7 +105,7 @@ class World:
             "latent_channels": 4,
         }
         entry = ModelEntry(**(values | changes))
-        row = entry.model_dump(mode="json") | {"weight_bytes": entry.bytes}
+        row = entry.model_dump(mode="json", exclude_none=True) | {"weight_bytes": entry.bytes}
         engine = open_engine(self.database_url, application_name="test")
         with engine.begin() as transaction:
             transaction.execute(models.insert().values(**row))

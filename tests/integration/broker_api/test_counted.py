@@ -1,6 +1,7 @@
 """What a submit costs, counted: statements, commits, Redis commands."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -12,6 +13,7 @@ import redis.asyncio.connection
 
 import infra.database
 from broker_api.keys import REMEMBERED_SECONDS
+from tests.picture_files import base64_of, plain
 
 #: What the request in this task (and the tasks it starts) has done; background tasks began without it.
 LEDGER: Final[ContextVar[list[str] | None]] = ContextVar("ledger", default=None)
@@ -85,6 +87,31 @@ def test_submit_costs_two_statements_one_commit_and_no_redis(
     assert writes == 1
     # The wake-up was sent all the same, after the answer.
     assert messages == 1
+
+
+def test_pictures_cost_one_statement_each_at_most(
+    world: Any, application: Any, counted: Callable[[], list[str]]
+) -> None:
+    """However many come inline, or were uploaded before, they are recorded or looked up in one statement each."""
+    sent = [base64_of(plain(64, 64, level)) for level in (200, 255)]
+    inline = {"task": "inpaint", "prompt": "x", "image": sent[0], "mask": sent[1]}
+    refs = [f"upload:{hashlib.sha256(plain(64, 64, level)).hexdigest()}" for level in (200, 255)]
+
+    async def story() -> list[list[str]]:
+        ledgers = []
+        async with application(world.key()) as (client, services):
+            assert (await client.get("/v1/queues")).status_code == 200
+            for asked in (inline, inline | {"image": refs[0], "mask": refs[1]}, inline | {"image": refs[0]}):
+                ledger = counted()
+                assert (await client.post("/v1/jobs", json=asked)).status_code == 202
+                LEDGER.set(None)
+                ledgers.append([entry for entry in ledger if not entry.startswith("sql select hash")])
+            await services.relay.drain(5)
+        return ledgers
+
+    inline_only, named_only, both = asyncio.run(story())
+    assert [len(inline_only), len(named_only), len(both)] == [2, 2, 3]
+    assert not [entry for entry in inline_only + named_only + both if entry == "redis"]
 
 
 def test_many_requests_look_a_key_up_once(world: Any, application: Any, counted: Callable[[], list[str]]) -> None:

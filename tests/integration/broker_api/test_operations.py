@@ -17,7 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from broker_api.routes import ENDPOINTS
 from infra.flower import flower_child, flower_url
 from infra.ports import free_port
+from tests.picture_files import png
 
+PICTURE: bytes = png(16, 16)
 ADMIN: tuple[Any, ...] = ("admin", "user")
 
 
@@ -65,8 +67,14 @@ def test_every_route_runs_as_its_example_says(shared_live: Any, shared_world: An
             worker.finish()
         key = client.post("/v1/keys", json={"name": "spare"}).json()["id"]
         path = endpoint.path.replace("{id}", key if endpoint.tag == "keys" else job).replace("{n}", "0")
-        body = dict(endpoint.body.example) if endpoint.body else None
-        answer = client.request(endpoint.method, path, json=body)
+        path = path.replace(
+            "{sha256}", client.post("/v1/uploads", content=PICTURE).json()["id"] if "{sha256}" in path else ""
+        )
+        if endpoint.file:
+            answer = client.request(endpoint.method, path, content=PICTURE, headers={"content-type": "image/png"})
+        else:
+            body = dict(endpoint.body.example) if endpoint.body else None
+            answer = client.request(endpoint.method, path, json=body)
     by_status = {each.status: each for each in endpoint.answers}
     assert answer.status_code in by_status
     described = by_status[answer.status_code]

@@ -59,6 +59,84 @@ def drawn(view: View, *seeds: int) -> list[bytes]:
     return [answer(json.dumps(view()), 202), events, answer(json.dumps(done)), *pictures]
 
 
+UPLOADED = json.dumps({"id": "a" * 64, "sha256": "a" * 64, "mime": "image/png", "width": 8, "height": 8, "bytes": 3})
+
+
+def sent(script: Any, number: int) -> dict[str, Any]:
+    """Return the request a command has submitted, as its call of this number."""
+    assert (script.asked[number].method, script.asked[number].path) == ("POST", "/v1/jobs")
+    found: dict[str, Any] = json.loads(script.asked[number].body)
+    return found
+
+
+def test_generate_uploads_pictures_and_names_them(command: Any, play: Any, view: View, tmp_path: Path) -> None:
+    """Files become uploads first; references, LoRAs, controls and second passes go into the request as they are."""
+    (tmp_path / "in.png").write_bytes(b"png")
+    script = play([answer(UPLOADED, 201), answer(UPLOADED, 201), *drawn(view, 7)])
+    done = command(
+        "generate", "a circle", "--image", "in.png", "--mask", "job:1/0", "--strength", "0.5", "--lora", "frame:0.8", "--lora",
+        "ground", "--control", "edges=in.png", "--preprocessor", "canny", "--vae", "grey", "--clip-skip", "2", "-o", "out.png",
+        url=script.url,
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert [(each.path, each.body) for each in script.asked[:2]] == [("/v1/uploads", b"png")] * 2
+    ref = f"upload:{'a' * 64}"
+    assert sent(script, 2) == {
+        "task": "inpaint", "prompt": "a circle", "num_images": 1, "image": ref, "mask": "job:1/0", "strength": 0.5,
+        "loras": [{"name": "frame", "weight": 0.8}, {"name": "ground"}],
+        "controls": [{"model": "edges", "image": ref, "preprocessor": "canny"}], "vae": "grey", "clip_skip": 2,
+        "output": {"format": "png"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "request_"),
+    [
+        (("generate", "x", "--hires", "2"), {"task": "txt2img", "prompt": "x", "num_images": 1, "hires": {"scale": 2.0}}),
+        (("generate", "x", "--image", "job:1/0"), {"task": "img2img", "prompt": "x", "num_images": 1, "image": "job:1/0"}),
+        (
+            ("upscale", "upload:1", "--scale", "3", "--upscaler", "lanczos", "--refine", "grass", "-m", "shapes-sd15"),
+            {
+                "task": "upscale", "image": "upload:1", "scale": 3.0, "upscaler": "lanczos", "refine": {"prompt": "grass"},
+                "model": "shapes-sd15",
+            },
+        ),
+        (
+            ("preprocess", "canny", "job:1/0", "--option", "low_threshold=50"),
+            {"task": "preprocess", "preprocessor": "canny", "image": "job:1/0", "preprocessor_options": {"low_threshold": 50.0}},
+        ),
+    ],
+)  # fmt: skip
+def test_verbs_ask_for_their_tasks(
+    command: Any, play: Any, view: View, tmp_path: Path, arguments: tuple[str, ...], request_: dict[str, Any]
+) -> None:
+    """Each verb sends what its options say and writes the picture it gets."""
+    script = play(drawn(view, 7))
+    done = command(*arguments, "-o", "out.png", url=script.url)
+    assert done.status == 0, done.err
+    assert sent(script, 0) == request_ | {"output": {"format": "png"}}
+    assert (tmp_path / "out.png").read_bytes() == PICTURE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("generate", "x", "--mask", "a.png"), 2, "needs a picture"),
+        (("generate", "x", "--lora", "frame:much"), 2, "no weight"),
+        (("generate", "x", "--control", "edges"), 2, "ControlNet=picture"),
+        (("preprocess", "canny", "job:1/0", "--option", "low"), 2, "name=number"),
+        (("upscale", "no-such.png"), 1, "cannot be read"),
+    ],
+)
+def test_verbs_refuse_what_cannot_be_sent(
+    command: Any, play: Any, arguments: tuple[str, ...], status: int, says: str
+) -> None:
+    """A mistyped option ends with status 2 before anything is sent, a missing file with one sentence."""
+    done = command(*arguments, url=play([]).url)
+    assert done.status == status
+    assert says in done.err
+
+
 def test_generate_writes_the_file_and_prints_where(command: Any, play: Any, view: View, tmp_path: Path) -> None:
     """What was asked for is sent, what was not is left to the model; the path alone goes to standard output."""
     script = play(drawn(view, 7))

@@ -224,6 +224,15 @@ def test_events_give_up_when_patience_ends(play: Any, client: Any) -> None:
             next(events)
 
 
+def test_upload_sends_a_picture_as_it_is(play: Any, client: Any) -> None:
+    """The bytes are the body; the answer says what jobs name it by."""
+    view = {"id": "a" * 64, "sha256": "a" * 64, "mime": "image/png", "width": 8, "height": 8, "bytes": 3}
+    script = play([answer(json.dumps(view), 201)])
+    with client(script.url) as fleet:
+        assert fleet.upload(b"png").id == "a" * 64
+    assert (script.asked[0].method, script.asked[0].path, script.asked[0].body) == ("POST", "/v1/uploads", b"png")
+
+
 def test_picture_is_checked_against_its_record(play: Any, client: Any) -> None:
     """Bytes that are not those recorded are no picture."""
     script = play([answer(b"good", kind="image/png"), answer(b"evil", kind="image/png")])

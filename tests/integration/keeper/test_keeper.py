@@ -16,12 +16,15 @@ import redis
 from infra.celery_app import KEY_PREFIX, make_celery
 from infra.database import CONNECT, Connection, connect
 from infra.storage import Storage, StorageUnavailable, open_storage
+from jobs import sweeps
 from jobs.claims import Claimer, claim
 from jobs.contract import Txt2ImgParameters
 from jobs.events import kept
 from jobs.fleet import WorkerFacts
 from jobs.intake import NewJob, submit
 from jobs.roster import register
+from jobs.uploads import upload_key
+from keeper.duties import tidy
 from keeper.keeper import Keeper
 from keeper.leader import leadership
 
@@ -187,6 +190,55 @@ def test_keeper_removes_objects_no_row_refers_to(keeper: Keeper, connection: Con
     with running(keeper):
         eventually(lambda: connection.execute("select from garbage").fetchone() is None)
     assert [found.key for found in storage.list()] == ["jobs/b/1"]
+
+
+OLD, USED, FRESH = ("a" * 64, "b" * 64, "c" * 64)
+
+
+def _upload(connection: Connection, storage: Storage, sha256: str, owner: str = "ann", *, days: float = 31) -> None:
+    storage.put(upload_key(sha256), sha256.encode())
+    connection.execute(
+        "insert into uploads (owner, sha256, mime, width, height, bytes, brightest, used_at) "
+        "values (%s, %s, 'image/png', 1, 1, 1, 1, now() - make_interval(days => 1) * %s)",
+        (owner, sha256, days),
+    )
+
+
+def _uploads(connection: Connection) -> set[tuple[str, str]]:
+    rows = connection.execute("select owner, sha256 from uploads").fetchall()
+    return {(row["owner"], row["sha256"]) for row in rows}
+
+
+def test_tidy_retires_uploads_no_job_names(connection: Connection, storage: Storage, database_url: str) -> None:
+    """What nobody used for the retention goes with its bytes, unless a job names it, however it stands."""
+    for sha256, days in ((OLD, 31), (USED, 31), (FRESH, 29)):
+        _upload(connection, storage, sha256, days=days)
+    job = _submit(database_url)
+    connection.execute("update jobs set uploads = array[%s] where id = %s", (USED, job))
+    tidy(connection, storage, 30)
+    assert _uploads(connection) == {("ann", USED), ("ann", FRESH)}
+    assert {found.key for found in storage.list()} == {upload_key(USED), upload_key(FRESH)}
+    connection.execute("delete from jobs")
+    tidy(connection, storage, 30)
+    assert _uploads(connection) == {("ann", FRESH)}
+    assert [found.key for found in storage.list()] == [upload_key(FRESH)]
+
+
+def test_tidy_keeps_bytes_that_another_owner_has(connection: Connection, storage: Storage) -> None:
+    """Bytes lie once: they go with the last row, and garbage about bytes that were sent again means nothing."""
+    _upload(connection, storage, OLD)
+    _upload(connection, storage, OLD, "bob", days=1)
+    tidy(connection, storage, 30)
+    assert _uploads(connection) == {("bob", OLD)}
+    assert [found.key for found in storage.list()] == [upload_key(OLD)]
+    assert connection.execute("select from garbage").fetchone() is None
+
+
+def test_retiring_uploads_looks_jobs_up_by_an_index(connection: Connection) -> None:
+    """Among many jobs with pictures the few that name one are found without reading the others."""
+    connection.execute("set enable_seqscan = off")
+    plan = connection.execute(f"explain {sweeps._RETIRE_UPLOADS}", {"days": 30}).fetchall()  # noqa: SLF001
+    assert "jobs_uploads" in "".join(str(row) for row in plan)
 
 
 def test_leadership_is_held_by_one_and_passes_on_when_its_session_ends(database_url: str) -> None:

@@ -1,6 +1,7 @@
 """Real agent processes with the fake engine, on a database and a Redis of their own: what the tests of this folder stand in."""
 
 import asyncio
+import hashlib
 import os
 import signal
 import subprocess
@@ -19,11 +20,14 @@ from psycopg.types.json import Jsonb
 import infra.redis
 from infra.celery_app import make_celery
 from infra.database import CONNECT, Connection, connect
-from jobs.contract import Txt2ImgParameters
+from infra.storage import open_storage
+from jobs.contract import Img2ImgParameters, Txt2ImgParameters
 from jobs.dispatch import wake
 from jobs.events import Event, stream
 from jobs.intake import Accepted, NewJob, submit
+from jobs.pictures import upload_ref
 from jobs.roster import fleet_now
+from jobs.uploads import upload_key
 
 GIB = 1024**3
 ROOT = Path(__file__).parents[3]
@@ -135,6 +139,23 @@ class Yard:
         if wakes:
             self.wake(f"txt2img.{route}")
         return job
+
+    def submit_img2img(self, picture: bytes, *, kept: bool = True, prompt: str = "a red circle") -> UUID:
+        """Store a job of 4 steps that starts from a picture, with the picture's bytes unless `kept` is false, and wake a worker."""
+        sha256 = hashlib.sha256(picture).hexdigest()
+        if kept:
+            self.keep(picture)
+        drawn = Img2ImgParameters(
+            model="shapes", prompt=prompt, image=upload_ref(sha256), width=64, height=64, steps=8, strength=0.5,
+            guidance_scale=5.0, scheduler="Euler", seed=7, preview_every=2,
+        )  # fmt: skip
+        job = asyncio.run(self._store(NewJob("ann", drawn, "shapes@1", 1000, "cpu"))).job
+        self.wake("img2img.cpu")
+        return job
+
+    def keep(self, picture: bytes) -> None:
+        """Store the bytes of an upload."""
+        open_storage(self.storage.as_uri()).put(upload_key(hashlib.sha256(picture).hexdigest()), picture)
 
     def wake(self, queue: str = "txt2img.cpu") -> None:
         """Send a wake-up unless one waits."""

@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from broker_api.admission import Admission, NoModels, request_hash
+from broker_api.admission.admission import Admission, request_hash
+from broker_api.admission.refusals import NoModels
 from jobs.contract import Txt2ImgParameters, parse_request
 from jobs.errors import RequestRefused
 from jobs.fleet import Fleet, WorkerFacts, WorkerView
@@ -52,8 +53,10 @@ def worker(name: str, hardware: str, memory: int, tags: tuple[str, ...] = ()) ->
 
 def admission(*entries: ModelEntry, workers: tuple[WorkerView, ...] = (), missing: tuple[str, ...] = ()) -> Admission:
     """Make an admission over these models and workers."""
-    away = frozenset(ModelRef(Kind.CHECKPOINT, name) for name in missing)
-    catalogue = Catalogue(MappingProxyType({each.ref: each for each in entries}), away)
+    catalogue = Catalogue(
+        MappingProxyType({each.ref: each for each in entries}),
+        frozenset(ModelRef(Kind.CHECKPOINT, name) for name in missing),
+    )
     return Admission(catalogue, Fleet(workers=workers), max_pixels=16 * 2**20, draw_seed=lambda: 1234)
 
 

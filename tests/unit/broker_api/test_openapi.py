@@ -10,6 +10,8 @@ from openapi_spec_validator import validate
 from broker_api.docs import docs_page, landing_page
 from broker_api.openapi import openapi_document, problems_of
 from broker_api.routes import ENDPOINTS
+from jobs import errors
+from jobs.contract import PARAMETERS, REQUESTS
 
 DOCUMENT = openapi_document(ENDPOINTS, version="1.2.3")
 
@@ -53,6 +55,35 @@ def test_every_problem_is_explained_where_its_type_points() -> None:
     for error in problems:
         assert f'id="problem-{error.code}"' in page
     assert len({error.code for error in problems}) == len(problems)
+
+
+@pytest.mark.parametrize("task", REQUESTS)
+def test_document_describes_every_field_of_every_task(task: str) -> None:
+    """A job's body is one of the requests, its view's request one of the parameters; no field of either is left out."""
+    schemas = DOCUMENT["components"]["schemas"]
+    asked, drawn = REQUESTS[task], PARAMETERS[task]
+    body = DOCUMENT["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert {"$ref": f"#/components/schemas/{asked.__name__}"} in body["oneOf"]
+    assert {"$ref": f"#/components/schemas/{drawn.__name__}"} in schemas["JobView"]["properties"]["request"]["anyOf"]
+    for model in (asked, drawn):
+        assert set(schemas[model.__name__]["properties"]) == set(model.model_fields)
+
+
+def test_document_names_every_refusal_of_a_job() -> None:
+    """Each class of `jobs.errors` that refuses a request stands at the route that can raise it."""
+    described = DOCUMENT["paths"]["/v1/jobs"]["post"]["responses"]
+    text = " ".join(answer["description"] for answer in described.values())
+    refusals = [
+        each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.RequestRefused)
+    ]
+    assert [each.code for each in refusals if f"`{each.code}`" not in text] == []
+
+
+def test_document_describes_a_file_as_body_and_as_field_of_a_form() -> None:
+    """Tools can build an upload from it."""
+    content = DOCUMENT["paths"]["/v1/uploads"]["post"]["requestBody"]["content"]
+    assert content["image/png"]["schema"] == {"type": "string", "format": "binary"}
+    assert content["multipart/form-data"]["schema"]["required"] == ["file"]
 
 
 class _Checker(HTMLParser):

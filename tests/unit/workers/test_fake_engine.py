@@ -1,13 +1,18 @@
 """The fake engine and what every engine does alike, spoken to through a link in memory."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from PIL import Image
 
-from jobs.contract import Txt2ImgParameters
+from jobs.contract import InpaintParameters, JobParameters, PreprocessParameters, Txt2ImgParameters, UpscaleParameters
 from jobs.inputs import Inputs
+from jobs.parts import Hires, Outpaint
+from jobs.pictures import upload_ref
 from models_registry.entries import Component, Kind, Layout, ModelEntry
 from tests.unit.workers.memory_link import MemoryLink
 from workers.engines.fake import FakeEngine, directives, pattern
@@ -86,6 +91,54 @@ def test_engine_reports_everything_in_order() -> None:
         (1, 6, 64 * 32 * 3),
     ]
     assert link.reports[-1] == Drawn(drawn.job, 1, link.of(Drawn)[0].seconds)
+
+
+REF = upload_ref("0" * 64)
+
+
+def source(width: int, height: int) -> bytes:
+    """Return a picture file of this size."""
+    file = io.BytesIO()
+    Image.new("RGB", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+OWN: dict[str, Any] = {"model": "shapes", "seed": 5, "preview_every": 0, "image": REF}
+INPAINT = InpaintParameters(
+    **OWN, prompt="[[step=0]]", mask=REF, width=64, height=32, steps=4, guidance_scale=1.0, scheduler="Euler"
+)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "size"),
+    [
+        (item(hires=Hires(scale=1.6), num_images=1).parameters, (104, 48)),
+        (INPAINT, (64, 32)),
+        (INPAINT.model_copy(update={"outpaint": Outpaint(left=8, bottom=16)}), (72, 48)),
+        (INPAINT.model_copy(update={"inpaint_area": "masked"}), (33, 21)),
+        (
+            UpscaleParameters(
+                **OWN, width=99, height=63, source_width=33, source_height=21, scale=3.0, upscaler="lanczos", upscaler_scale=1
+            ),
+            (99, 63),
+        ),
+        (PreprocessParameters(**OWN, width=33, height=21, preprocessor="canny"), (33, 21)),
+    ],
+    ids=["hires", "inpaint", "outpaint", "masked", "upscale", "preprocess"],
+)  # fmt: skip
+def test_engine_makes_pictures_of_the_size_a_real_one_would(parameters: JobParameters, size: tuple[int, int]) -> None:
+    """Second passes, grown sides, enlargements and cut-outs end at their own sizes."""
+    drawn = Item(uuid4(), 1, parameters, Inputs({entry().ref: entry()}, {REF: source(33, 21)}))
+    link = run(Draw((drawn,)))
+    assert [(report.width, report.height, len(report.rgb)) for report in link.of(Pictured)] == [
+        (*size, size[0] * size[1] * 3)
+    ]
+
+
+def test_engine_fails_an_item_whose_picture_was_not_handed_over() -> None:
+    """A job that starts from a picture is not drawn without it."""
+    link = run(Draw((Item(uuid4(), 1, INPAINT, Inputs({entry().ref: entry()})),)))
+    assert [report.code for report in link.of(Failed)] == ["picture_unreadable"]
 
 
 def test_engine_keeps_models_while_memory_allows() -> None:

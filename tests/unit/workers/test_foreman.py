@@ -3,7 +3,7 @@
 import math
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ import pytest
 from infra.settings import Settings
 from jobs.claims import ClaimedJob
 from jobs.contract import Txt2ImgParameters
-from jobs.errors import JobFailure
+from jobs.errors import JobFailure, PictureUnreadable
 from jobs.events import Event
 from jobs.inputs import Inputs
+from jobs.intake import lora_key
+from jobs.parts import Lora
 from models_registry.entries import Kind, Layout, ModelEntry
+from workers.directed import Room
 from workers.engines.interface import (
     Cancel,
     Command,
@@ -30,7 +33,7 @@ from workers.engines.interface import (
     Stepped,
     Stopped,
 )
-from workers.foreman import MOST_UNSTORED, Foreman, Room
+from workers.foreman import MOST_UNSTORED, Foreman
 from workers.held import Held
 from workers.phases import PhaseClock, PhaseLimits
 from workers.progress import Feed, Narrator
@@ -131,7 +134,7 @@ class Desk:
     engine: EngineLog
     outcomes: OutcomeLog
 
-    def take(self, lease: float = 60.0) -> Held:
+    def take(self, lease: float = 60.0, *, fetching: bool = False) -> Held:
         """Give him a claimed job."""
         parameters = Txt2ImgParameters(
             model="shapes",
@@ -152,6 +155,7 @@ class Desk:
         held = Held(
             claimed, Inputs({ENTRY.ref: ENTRY}), Feed(narrator, job, 1, 2), PhaseClock(LIMITS), time_after(lease)
         )
+        held.fetching = fetching
         self.foreman.take(held)
         return held
 
@@ -203,7 +207,7 @@ def test_foreman_claims_ahead_only_when_the_job_is_nearly_drawn(desk: Desk) -> N
     desk.draw(first, STEPS - 3)
     assert room(desk.foreman) is None
     desk.draw(first, STEPS - 2)
-    assert room(desk.foreman) == Room("shapes@0", first.key)
+    assert room(desk.foreman) == Room("shapes@0", "", first.key)
     second = desk.take()
     assert drawn_items(desk.engine) == [(1, first.job.id), (1, second.job.id)]
     assert room(desk.foreman) is None
@@ -217,7 +221,7 @@ def test_foreman_asks_once_ahead_of_a_job(desk: Desk) -> None:
     assert room(desk.foreman) is None
     desk.foreman.engine_said(1, Resident(("shapes@0",), 1, 10))
     desk.foreman.engine_said(1, Drawn(*first.key, 1.0))
-    assert room(desk.foreman) == Room("shapes@0", None)
+    assert room(desk.foreman) == Room("shapes@0", "", None)
 
 
 def test_foreman_claims_no_further_while_storing_lags(desk: Desk) -> None:
@@ -243,7 +247,7 @@ def test_foreman_claims_nothing_while_the_storage_is_away(desk: Desk) -> None:
     desk.outcomes.storage = True
     desk.foreman.nudge()
     asking.join(5)
-    assert answer == [Room(None, None)]
+    assert answer == [Room(None, "", None)]
 
 
 def test_foreman_charges_only_the_job_that_was_drawn(desk: Desk) -> None:
@@ -418,3 +422,73 @@ def test_foreman_ignores_what_is_not_held(desk: Desk) -> None:
     desk.foreman.engine_said(1, Drawn(held.job.id, 99, 1.0))
     desk.foreman.engine_said(1, Drawn(uuid4(), 1, 1.0))
     assert desk.outcomes.outcomes == []
+
+
+def test_foreman_passes_a_job_on_when_its_pictures_are_here(desk: Desk) -> None:
+    """Until then the engine hears nothing of it, its lease is renewed, and no further job is claimed."""
+    held = desk.take(fetching=True)
+    assert drawn_items(desk.engine) == []
+    assert [beat.job for beat in desk.foreman.beats()] == [held.job.id]
+    assert room(desk.foreman) is None
+    desk.foreman.fetched(held, {"upload:1": b"png"})
+    ((_, said),) = desk.engine.commands
+    assert isinstance(said, Draw)
+    assert said.items[0].inputs.pictures == {"upload:1": b"png"}
+    assert said.items[0].inputs.models == {ENTRY.ref: ENTRY}
+
+
+@pytest.mark.parametrize(
+    ("failure", "outcome"),
+    [(PictureUnreadable("gone"), "picture_unreadable"), (None, "handed back: storage_away")],
+)
+def test_foreman_ends_a_job_whose_pictures_are_not_to_be_had(
+    desk: Desk, failure: JobFailure | None, outcome: str
+) -> None:
+    """A missing picture is the job's failure, a storage that is away is not."""
+    held = desk.take(fetching=True)
+    desk.foreman.unfetched(held, failure)
+    desk.foreman.fetched(held, {})
+    assert desk.outcomes.outcomes == [(outcome, held.job.id)]
+    assert desk.engine.commands == []
+
+
+def test_foreman_stops_a_job_that_is_being_fetched(desk: Desk) -> None:
+    """A cancel, a leave and an engine's death end it without a word to the engine; pictures that come late mean nothing."""
+    cancelled = desk.take(fetching=True)
+    desk.foreman.cancel(cancelled.job.id)
+    orphaned = desk.take(fetching=True)
+    desk.foreman.engine_died(1, 1)
+    desk.foreman.engine_ready(2)
+    drained = desk.take(fetching=True)
+    desk.foreman.leave(10)
+    for held in (cancelled, orphaned, drained):
+        desk.foreman.fetched(held, {})
+    assert desk.outcomes.outcomes == [
+        ("stopped", cancelled.job.id),
+        ("handed back: engineless", orphaned.job.id),
+        ("handed back: drained", drained.job.id),
+    ]
+    assert desk.engine.commands == []
+    assert desk.engine.killed == []
+
+
+def test_foreman_hands_back_a_job_whose_pictures_take_too_long(desk: Desk) -> None:
+    """The limit of fetching ends the job, and not the engine."""
+    held = desk.take(fetching=True)
+    held.clock.deadline = 0.0
+    desk.foreman.nudge()
+    desk.outcomes.wait_for(1)
+    assert desk.outcomes.outcomes == [("handed back: storage_away", held.job.id)]
+    assert desk.engine.killed == []
+
+
+def test_foreman_names_the_stack_that_is_warm(desk: Desk) -> None:
+    """The next claim prefers the LoRAs of the job taken last."""
+    held = desk.take()
+    loras = [Lora(name="frame")]
+    stacked = replace(held.job, parameters=held.job.parameters.model_copy(update={"loras": loras}))
+    desk.foreman.take(Held(stacked, held.inputs, held.feed, PhaseClock(LIMITS), time_after(60)))
+    desk.foreman.engine_said(1, Drawn(*held.key, 0.1))
+    found = room(desk.foreman)
+    assert found is not None
+    assert found.loras == lora_key(stacked.parameters) != ""

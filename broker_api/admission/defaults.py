@@ -1,0 +1,46 @@
+"""Fill in what denoising needs: scheduler, steps, guidance."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from broker_api.admission.refusals import ScheduleTypeUnknown, sentence
+from jobs.contract import DiffusionRequest
+from jobs.errors import SchedulerUnknown, SchedulerUnsupported
+from jobs.parts import Refine
+from models_registry.entries import ModelEntry
+from models_registry.families import FAMILIES
+from models_registry.schedulers import SCHEDULERS, SchedulerNameError, SchedulerSpec, find_scheduler
+
+
+def denoising(asked: DiffusionRequest | Refine, entry: ModelEntry, prefix: str = "") -> Mapping[str, Any]:
+    """Return steps, guidance, scheduler and schedule type; `prefix` stands before the names of fields at fault."""
+    family = FAMILIES[entry.family]
+    spec = _scheduler(asked, entry, prefix)
+    guidance = asked.guidance_scale if asked.guidance_scale is not None else entry.default_guidance_scale
+    return {
+        "steps": asked.steps or entry.default_steps or family.default_steps,
+        # Not `or`: a guidance of 0 is a choice.
+        "guidance_scale": family.default_guidance_scale if guidance is None else guidance,
+        "scheduler": spec.name,
+        "schedule_type": spec.schedule_type,
+    }
+
+
+def _scheduler(asked: DiffusionRequest | Refine, entry: ModelEntry, prefix: str) -> SchedulerSpec:
+    family = FAMILIES[entry.family]
+    usual = find_scheduler(entry.default_scheduler or family.default_scheduler)
+    name = asked.scheduler
+    if name is None and asked.schedule_type is None:
+        return usual
+    try:
+        spec = find_scheduler(name or usual.name)
+    except SchedulerNameError as error:
+        raise SchedulerUnknown(sentence(error.message), field=f"{prefix}scheduler") from None
+    if asked.schedule_type is not None:
+        try:
+            spec = find_scheduler(name or usual.name, asked.schedule_type)
+        except SchedulerNameError as error:
+            raise ScheduleTypeUnknown(sentence(error.message), field=f"{prefix}schedule_type") from None
+    if family.prediction not in SCHEDULERS[spec.name].predictions:
+        raise SchedulerUnsupported(f"{family.title} cannot use {spec.label}.", field=f"{prefix}scheduler")
+    return spec
