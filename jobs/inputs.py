@@ -13,6 +13,7 @@ from models_registry.entries import Kind, ModelEntry, ModelRef
 class Inputs:
     """Hold catalogue entries by what names them, and picture files by `upload:<sha256>`."""
 
+    # Plain dictionaries: they travel to the engine's process.
     models: Mapping[ModelRef, ModelEntry] = field(default_factory=dict)
     #: Encoded as they were sent: PNG, JPEG, WebP.
     pictures: Mapping[str, bytes] = field(default_factory=dict, repr=False)

@@ -16,12 +16,14 @@ import torch
 from PIL import Image
 
 from jobs.contract import DiffusionJob, parse_parameters
+from jobs.errors import JobFailure
 from jobs.geometry import steps_per_picture
 from jobs.inputs import Inputs
 from models_registry.entries import Kind, ModelEntry
 from pipelines.engine.checkpoint import Checkpoint, CheckpointMismatchError
 from pipelines.families.base import Family
 from pipelines.loading import load
+from pipelines.shelf import Shelf
 from tests.contracts.pipelines.conftest import build_tiny_controlnet, build_tiny_sd15, entry_for
 from tests.contracts.pipelines.running import Result, end, plain_scheduler, take_step
 
@@ -396,3 +398,78 @@ def test_tasks_share_one_copy_of_the_weights(models: Models) -> None:
         for pipe in pipes:
             assert [weights.data_ptr() for weights in getattr(pipe, name).parameters()] == wanted
     assert family.pipes.take("inpaint") is family.pipes.take("inpaint")
+
+
+def _latents_of_each_step(models: Models, wanted: DiffusionJob) -> list[bytes]:
+    state = models.prepare(wanted)
+    seen = []
+    while state.phase == "denoise":
+        take_step(models.families[wanted.model], [state])
+        seen.append(state._body.latents.numpy().tobytes())  # noqa: SLF001 - the picture's 8 bits would hide a difference
+    state.close()
+    return seen
+
+
+def test_control_acts_between_its_start_and_its_end(models: Models) -> None:
+    """Before the start a run equals one without control, up to the end one that is controlled throughout."""
+
+    def latents(controls: list[dict[str, Any]]) -> list[bytes]:
+        return _latents_of_each_step(models, _parameters("one control", "Euler", steps=4, controls=controls))
+
+    free, whole = latents([]), latents([_control(0)])
+    late, early, never = (
+        latents([_control(0, **span)]) for span in ({"start": 0.5}, {"end": 0.5}, {"start": 0.3, "end": 0.4})
+    )
+    assert [mine == other for mine, other in zip(late, free, strict=True)] == [True, True, False, False]
+    assert [mine == other for mine, other in zip(early, whole, strict=True)] == [True, True, False, False]
+    assert never == free
+    assert free[0] != whole[0]
+
+
+def test_preprocessor_sees_the_picture_at_the_size_that_is_drawn(models: Models) -> None:
+    """What it returns takes the picture's place, and its name and options reach it."""
+    loaded = models.families["tiny-sd15"]
+    seen: list[Any] = []
+
+    def invert(name: str, picture: Any, options: Any) -> Any:
+        seen.append((name, picture.shape, dict(options)))
+        return 255 - picture
+
+    family = type(loaded)(
+        loaded.pipe, loaded.entry, loaded.preview_matrix, loaded.counters, loaded.shelf, preprocess=invert
+    )
+    inverted = _png(Image.fromarray(255 - np.asarray(_PICTURES[_EDGES])))
+    ref = "upload:" + "d" * 64
+    inputs = Inputs(models.inputs.models, {**models.inputs.pictures, ref: inverted})
+    asked = _control(0, preprocessor="invert", preprocessor_options={"amount": 1.0})
+    wanted = _parameters("one control", "Euler a", controls=[asked])
+    right = loaded.prepare(_parameters("one control", "Euler a", controls=[_control(0, image=ref)]), 0, inputs)
+    assert end(family, family.prepare(wanted, 0, inputs)).same(end(loaded, right))
+    assert seen == [("invert", (_SIDE, _SIDE, 3), {"amount": 1.0})]
+
+
+def test_upscaler_enlarges_between_the_passes(models: Models) -> None:
+    """A registered upscaler is asked until the size is reached; running out of memory in it can be tried again."""
+
+    class Doubling:
+        calls = 0
+
+        def enlarge(self, pixels: Any) -> Any:
+            self.calls += 1
+            if self.calls == 2:
+                raise MemoryError
+            return pixels.repeat(2, 0).repeat(2, 1)
+
+    upscaler = Doubling()
+    entry = entry_for(models.folder / "doubling", Kind.UPSCALER)
+    loaded = models.families["tiny-sd15"]
+    shelf = Shelf({Kind.UPSCALER: lambda *_: upscaler}, torch.device("cpu"), torch.float32, loaded.counters)
+    family = type(loaded)(loaded.pipe, loaded.entry, loaded.preview_matrix, loaded.counters, shelf)
+    hires = {"scale": 4.0, "strength": 0.5, "upscaler": entry.name}
+    state = family.prepare(_parameters("hires, latent", "Euler", hires=hires), 0, Inputs({entry.ref: entry}))
+    failures: list[JobFailure] = []
+    while state.phase == "denoise":
+        failures += family.step([state]).errors.values()
+    assert [failure.code for failure in failures] == ["out_of_memory"]
+    assert upscaler.calls == 3
+    assert end(family, state).picture.shape == (4 * _SIDE, 4 * _SIDE, 3)

@@ -137,9 +137,10 @@ def test_local_engine_stops_in_either_pass(models: Models, at: int) -> None:
     first, second = _item(models, **_TASKS["hires"]), _item(models, **_TASKS["controls"])
 
     def cancel(report: Report) -> Command | None:
-        return Cancel(first.job, 1) if isinstance(report, Stepped) and report.step == at else None
+        mine = isinstance(report, Stepped) and report.job == first.job and report.step == at
+        return Cancel(first.job, 1) if mine else None
 
-    link = run(Draw((first, second)), answer=lambda report: cancel(report) if report.job == first.job else None)  # type: ignore[union-attr]
+    link = run(Draw((first, second)), answer=cancel)
     assert max(report.step for report in link.of(Stepped) if report.job == first.job) == at
     assert link.of(Stopped) == [Stopped(first.job, 1)]
     assert link.of(Pictured)[0].rgb == run(Draw((second,))).of(Pictured)[0].rgb
