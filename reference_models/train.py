@@ -1,4 +1,4 @@
-"""Train a reference model from nothing: `python -m reference_models.train shapes-sd15`.
+"""Train a reference model: `python -m reference_models.train shapes-sd15`.
 
 Checkpoints lie in the work folder: the same command goes on where it was interrupted.
 """
@@ -14,31 +14,43 @@ import torch
 
 from reference_models.card import write_card
 from reference_models.measure import COUNT, measure
-from reference_models.training import sd15
-from reference_models.training.family import Family, prepare
+from reference_models.measure_addons import ADD_ONS
+from reference_models.measuring.figures import write_figures
+from reference_models.training import controlnet, embedding, grey, inpaint, lora, sd15, upscaler
+from reference_models.training.family import Family, prepare, published
 
 HERE: Final = Path(__file__).parent
 QUICK_QUESTIONS: Final = 4
 
 
 class Trainer(Protocol):
-    """Train one model into the target folder and return the seconds it took."""
+    """Train one model into the target and return the seconds it took."""
 
     def __call__(self, family: Family, folder: Path, target: Path, *, quick: bool = False) -> float:
         """Train with checkpoints in the folder."""
 
 
-MODELS: Final[dict[str, Trainer]] = {
+FROM_NOTHING: Final[dict[str, Trainer]] = {
     sd15.NAME: sd15.train,
 }
-"""Every model that can be trained; a new one is one file and one line here."""
+"""Every model that is trained together with the parts that its family shares."""
+
+ADDING: Final[dict[str, Trainer]] = {
+    controlnet.NAME: controlnet.train,
+    inpaint.NAME: inpaint.train,
+    embedding.NAME: embedding.train,
+    grey.NAME: grey.train,
+    **dict.fromkeys(lora.STYLES, lora.train),
+    **dict.fromkeys(upscaler.SCALES, upscaler.train),
+}
+"""Everything that adds to the published `shapes-sd15`; where it lies and how it is measured: `measure_addons.py`."""
 
 
 def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m reference_models.train", description=__doc__)
-    parser.add_argument("model", choices=sorted(MODELS))
-    parser.add_argument("--out", type=Path, help="folder of the model (default: beside this file)")
+    parser.add_argument("model", choices=sorted({**FROM_NOTHING, **ADDING}))
+    parser.add_argument("--out", type=Path, help="where to put it (default: beside this file)")
     parser.add_argument("--work", type=Path, default=Path(".training"), help="checkpoints and cached latents")
     parser.add_argument("--quick", action="store_true", help="a few steps only: proves that the code runs")
     parser.add_argument("--threads", type=int, default=2, help="1 is faster where other work fills the cores")
@@ -52,12 +64,18 @@ def main(given: list[str] | None = None) -> None:
     torch.set_num_threads(asked.threads)
     work = asked.work / "quick" if asked.quick else asked.work
     # A quick run must never end up in place of the real weights unless it was told to.
-    target = asked.out or (work if asked.quick else HERE) / asked.model
-    family = prepare(work, quick=asked.quick)
-    seconds = dict(family.seconds)
-    train: Trainer = MODELS[asked.model]
-    seconds["denoiser"] = train(family, work, target, quick=asked.quick)
-    write_card(target, measure(target, QUICK_QUESTIONS if asked.quick else COUNT), seconds)
+    root = work if asked.quick else HERE
+    if asked.model in FROM_NOTHING:
+        target = asked.out or root / asked.model
+        family = prepare(work, quick=asked.quick)
+        spent = FROM_NOTHING[asked.model](family, work, target, quick=asked.quick)
+        figures = measure(target, QUICK_QUESTIONS if asked.quick else COUNT)
+        write_card(target, figures, {**family.seconds, "denoiser": spent})
+        return
+    add_on = ADD_ONS[asked.model]
+    target = asked.out or root / add_on.place
+    spent = ADDING[asked.model](published(work, quick=asked.quick), work, target, quick=asked.quick)
+    write_figures(target, add_on.measure(target, QUICK_QUESTIONS if asked.quick else add_on.count), spent)
 
 
 if __name__ == "__main__":

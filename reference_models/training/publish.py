@@ -6,9 +6,11 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+
+CARD: Final = "README.md"
 
 
 def folder_size(folder: Path) -> int:
@@ -17,13 +19,16 @@ def folder_size(folder: Path) -> int:
 
 
 def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder beside the target, then put it in the target's place."""
+    """Let `write` fill a folder beside the target, then put it in the target's place; an old card stays."""
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}.fresh")
     stale = target.with_name(f".{target.name}.stale")
     for leftover in (fresh, stale):
         shutil.rmtree(leftover, ignore_errors=True)
     write(fresh)
+    card = target / CARD
+    if card.exists() and not (fresh / CARD).exists():
+        shutil.copyfile(card, fresh / CARD)
     if target.exists():
         target.rename(stale)
     fresh.rename(target)

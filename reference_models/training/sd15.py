@@ -42,10 +42,10 @@ def build() -> Any:
     )
 
 
-def save(family: Family, unet: nn.Module, target: Path) -> None:
-    """Write the whole pipeline at half precision in place of the target folder."""
+def save(family: Family, unet: nn.Module, target: Path, kind: Any = None) -> None:
+    """Write the whole pipeline, text to image unless told otherwise, at half precision in place of the target folder."""
     # Copies, because the originals go on learning in single precision.
-    pipeline = DIFFUSERS.StableDiffusionPipeline(
+    pipeline = (kind or DIFFUSERS.StableDiffusionPipeline)(
         vae=deepcopy(family.vae),
         text_encoder=deepcopy(family.text_encoder),
         tokenizer=family.tokenizer,
@@ -63,9 +63,10 @@ def train(family: Family, folder: Path, target: Path, *, quick: bool = False) ->
     torch.manual_seed(0)
     unet = build()
     left = signal_left()
+    pictures = family.latents()
 
     def loss(rng: np.random.Generator) -> Tensor:
-        scenes, latents = family.latents.pick(rng, BATCH)
+        scenes, latents = pictures.pick(rng, BATCH)
         words = family.conditions(scenes, rng)
         latents = latents + POSTERIOR_NOISE * torch.randn_like(latents)
 

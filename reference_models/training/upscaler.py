@@ -1,0 +1,120 @@
+"""Train `shapes-x2` and `shapes-x4`: upscalers in the layout of Real-ESRGAN's compact network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, cast
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle
+
+from reference_models.pictures import PALETTE, Field, coverage, random_scene
+from reference_models.training.family import QUICK_STEPS, Family
+from reference_models.training.loop import Plan, fit
+
+SCALES: Final[dict[str, int]] = {"shapes-x2": 2, "shapes-x4": 4}
+WIDTH: Final = 24
+LAYERS: Final = 6
+REACH: Final = LAYERS + 2
+"""How many pixels of the small picture around a place decide what is drawn there: one for each layer."""
+
+BATCH: Final = 16
+CROP: Final = 32
+_SIDES: Final = ((256, 320), (512, 80))
+"""Sides of the large pictures, and how many of each are drawn."""
+_NAMED: Final = 0.5
+_START: Final = 0.1
+_NAMED_COLOURS: Final = np.array(list(PALETTE.values()), np.float32) / np.float32(255)
+
+
+class Compact(nn.Module):
+    """Enlarge by adding what convolutions find to the nearest neighbour's picture; only `body` holds weights."""
+
+    def __init__(self, scale: int) -> None:
+        """Build the layers under the names that loaders of such files expect."""
+        super().__init__()
+        self.scale = scale
+        layers: list[nn.Module] = [nn.Conv2d(3, WIDTH, 3, padding=1), nn.PReLU(WIDTH)]
+        for _ in range(LAYERS):
+            layers += [nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.PReLU(WIDTH)]
+        last = nn.Conv2d(WIDTH, 3 * scale * scale, 3, padding=1)
+        last.weight.data.mul_(_START)
+        self.body = nn.Sequential(*layers, last)
+
+    def forward(self, small: Tensor) -> Tensor:
+        """Return the enlarged pictures, `[n, 3, h, w]` from 0 to 1."""
+        found = pixel_shuffle(self.body(small), self.scale)
+        return found + interpolate(small, scale_factor=self.scale, mode="nearest")
+
+
+def load(path: Path) -> Compact:
+    """Return a published upscaler in single precision."""
+    net = Compact(SCALES[path.stem])
+    net.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    return net.eval()
+
+
+def shrunk(large: Tensor, scale: int) -> Tensor:
+    """Return the pictures made smaller by the mean of each square of pixels, rounded to bytes."""
+    return (avg_pool2d(large, scale) * 255).round() / 255
+
+
+@dataclass(frozen=True, slots=True)
+class _Shapes:
+    """Hold shapes drawn large; every look at one gives it other colours."""
+
+    covers: list[Field]
+
+    def cut(self, rng: np.random.Generator, count: int, side: int) -> Tensor:
+        """Return random squares of random shapes: `[count, 3, side, side]`, 0 to 1."""
+        found = np.empty((count, 3, side, side), np.float32)
+        for index in range(count):
+            cover = self.covers[rng.integers(len(self.covers))]
+            top, left = rng.integers(0, len(cover) - side + 1, size=2)
+            inside = cover[top : top + side, left : left + side]
+            front, back = (_colour(rng)[:, None, None] for _ in range(2))
+            found[index] = back + (front - back) * inside
+        return torch.from_numpy(found)
+
+
+def _colour(rng: np.random.Generator) -> Field:
+    # Other colours than the eight as well: edges of generated pictures blend.
+    if rng.random() < _NAMED:
+        colour: Field = _NAMED_COLOURS[rng.integers(len(_NAMED_COLOURS))]
+        return colour
+    return rng.random(3, dtype=np.float32)
+
+
+def _shapes(*, quick: bool) -> _Shapes:
+    rng = np.random.default_rng(61)
+    covers = []
+    for side, count in _SIDES:
+        for _ in range(4 if quick else count):
+            scene = random_scene(rng)
+            covers.append(coverage(scene.shape, scene.x, scene.y, scene.radius, side, side))
+    return _Shapes(covers)
+
+
+def train(family: Family, folder: Path, target: Path, *, quick: bool = False) -> float:
+    """Train the upscaler that the target is named after; return the seconds spent."""
+    # It works on pixels: nothing of the family is needed.
+    del family
+    scale = SCALES[target.stem]
+    torch.manual_seed(scale)
+    net, shapes = Compact(scale), _shapes(quick=quick)
+
+    def loss(rng: np.random.Generator) -> Tensor:
+        large = shapes.cut(rng, BATCH, CROP * scale)
+        wrong = net(shrunk(large, scale)) - large
+        return cast("Tensor", wrong.abs().mean() + 4 * wrong.square().mean())
+
+    plan = Plan(target.stem, steps=2500, rate=2e-3, average=0.995, seed=60 + scale, save_every=1000)
+    seconds = fit(replace(plan, steps=QUICK_STEPS) if quick else plan, net, loss, folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.half().contiguous() for name, value in net.state_dict().items()}, target)
+    target.chmod(0o644)
+    return seconds
