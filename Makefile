@@ -16,7 +16,7 @@ run: $(READY)  ## set up, start everything on this machine, draw one picture, se
 	@$(BIN)/imagefleet up --draw "a red circle on a blue background"
 
 ##@ Work on it
-.PHONY: setup test check format bench soak reference-models web clean
+.PHONY: setup test check format bench soak verify-models reference-models web clean
 setup: $(READY)  ## create .venv with the exact versions of constraints.txt
 
 test: $(READY)  ## run every test on real servers, on free ports of their own
@@ -37,6 +37,9 @@ bench: $(READY)  ## measure, as ratios inside one interleaved run; writes benchm
 
 soak: $(READY)  ## kill one part after the other under load for half an hour
 	@$(BIN)/python -m pytest tests/faults/test_soak.py -m slow -s $(ARGS)
+
+verify-models: $(READY)  ## draw every task with every model at hand, on a fleet of its own, and print a table
+	@$(BIN)/imagefleet verify --own $(ARGS)
 
 reference-models: $(READY)  ## train the reference models again (about half an hour on two cores)
 	@$(BIN)/python -m reference_models.train shapes-sd15

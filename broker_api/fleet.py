@@ -38,6 +38,7 @@ class ModelView(BaseModel):
     variant: str
     tasks: list[str]
     native_size: int = Field(description="Side of a picture when the request names no size, pixels.")
+    text_width: int | None = Field(description="Adapters must be made for text features of this width.")
     size_step: int = Field(description="Width and height must be multiples of this.")
     min_side: int
     max_side: int
@@ -108,6 +109,7 @@ def _model_view(entry: ModelEntry, *, is_default: bool) -> ModelView:
         variant=entry.variant,
         tasks=sorted(tasks_of(entry)),
         native_size=entry.native_size,
+        text_width=entry.text_width,
         size_step=family.size_step,
         min_side=min(family.min_side, entry.native_size),
         max_side=family.max_side,

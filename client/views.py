@@ -96,6 +96,7 @@ class ModelView(View):
     variant: str
     tasks: list[str]
     native_size: int
+    text_width: int | None = None
     size_step: int
     min_side: int
     max_side: int
