@@ -6,6 +6,7 @@ to the greenlet: a run that ends while another is paused would otherwise switch 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import torch
 
@@ -13,6 +14,9 @@ from jobs.errors import JobFailure
 from pipelines.engine.asks import Ask, Kind
 from pipelines.engine.state import Phase, State
 from pipelines.failures import as_failure
+
+#: What a prepared run may wait for: the calls of its steps, or a boundary.
+_STEPPING: Final = frozenset[Kind]({"denoise", "control", "upscale", "work", "step"})
 
 
 @dataclass
@@ -25,6 +29,8 @@ class Counters:
     prepares: int = 0
     denoise_calls: int = 0
     denoise_rows: int = 0
+    #: Tiles that a model enlarged.
+    tiles: int = 0
     encodes: int = 0
     decodes: int = 0
     steps: int = 0
@@ -49,7 +55,7 @@ class Engine:
         errors: dict[State, JobFailure] = {}
         with torch.no_grad():
             self._advance(state, None, errors)
-            self._run([state], frozenset({"denoise", "control", "step"}), errors)
+            self._run([state], _STEPPING, errors)
         self.counters.prepares += 1
         _raise_first(errors)
 
@@ -122,6 +128,8 @@ class Engine:
         if ask.kind == "denoise":
             self.counters.denoise_calls += 1
             self.counters.denoise_rows += ask.rows
+        elif ask.kind == "upscale":
+            self.counters.tiles += 1
         elif ask.kind == "encode":
             self.counters.encodes += 1
         elif ask.kind == "decode":

@@ -8,8 +8,9 @@ import torch
 
 from jobs.errors import JobFailure
 from pipelines.engine.asks import Ask
-from pipelines.engine.body import Body, Stepped
+from pipelines.engine.body import Stepped
 from pipelines.engine.checkpoint import Checkpoint, CheckpointMismatchError, CheckpointUnavailableError
+from pipelines.engine.work import Running
 from pipelines.pictures import Picture, Pixels
 
 Phase = Literal["prepare", "denoise", "decode", "done"]
@@ -20,7 +21,7 @@ class State:
 
     def __init__(
         self,
-        body: Body,
+        body: Running,
         *,
         number: int,
         index: int,

@@ -94,7 +94,7 @@ def test_close_frees_a_paused_run_at_once(family: Family, parameters: Make) -> N
             state = family.prepare(parameters(), 0)
             for _ in range(steps_taken):
                 family.step([state])
-            body = state._body  # noqa: SLF001 - it is the body that must go
+            body: Any = state._body  # noqa: SLF001 - it is the body that must go
             watched = [weakref.ref(body._pipe), weakref.ref(body.scheduler), weakref.ref(body._greenlet)]  # noqa: SLF001
             if body.latents is not None:
                 watched.append(weakref.ref(body.latents))
