@@ -1,0 +1,1 @@
+"""Turn pictures into control pictures: edges, lines, depth, poses."""
