@@ -1,6 +1,6 @@
 """Which models a job needs, by the field that names each; pure.
 
-What the names of built-in resamplers and preprocessors mean stands in `models_registry.builtins`.
+What the names of built-in resamplers mean stands in `models_registry.builtins`, those of preprocessors in `models_registry.preprocessors`.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from jobs.contract import (
 )
 from models_registry.builtins import is_resampler
 from models_registry.entries import Kind, ModelRef
+from models_registry.preprocessors import PREPROCESSORS
 
 
 class Need(NamedTuple):
@@ -25,7 +26,7 @@ class Need(NamedTuple):
 
 
 def needs_of(parameters: JobParameters) -> list[Need]:
-    """Return every model a job needs, the one that draws first; a preprocessor's weights are looked for where they are used."""
+    """Return every model a job needs, the one that draws first."""
     return list(_needs(parameters))
 
 
@@ -43,7 +44,9 @@ def _needs(parameters: JobParameters) -> Iterator[Need]:
             yield Need(ModelRef(Kind.CHECKPOINT, parameters.model), "model")
         if not is_resampler(parameters.upscaler):
             yield Need(ModelRef(Kind.UPSCALER, parameters.upscaler), "upscaler")
-    elif not isinstance(parameters, PreprocessParameters):
+    elif isinstance(parameters, PreprocessParameters):
+        yield from _weights(parameters.preprocessor, "preprocessor")
+    else:
         raise TypeError(f"unknown parameters {type(parameters).__name__}")
 
 
@@ -54,9 +57,17 @@ def _diffusion_needs(parameters: DiffusionParameters) -> Iterator[Need]:
         yield Need(ModelRef(Kind.EMBEDDING, name), f"embeddings.{place}")
     for place, control in enumerate(parameters.controls):
         yield Need(ModelRef(Kind.CONTROLNET, control.model), f"controls.{place}.model")
+        if control.preprocessor is not None:
+            yield from _weights(control.preprocessor, f"controls.{place}.preprocessor")
     if parameters.vae is not None:
         yield Need(ModelRef(Kind.VAE, parameters.vae), "vae")
     if isinstance(parameters, Txt2ImgParameters) and parameters.hires is not None:
         upscaler = parameters.hires.upscaler
         if not is_resampler(upscaler):
             yield Need(ModelRef(Kind.UPSCALER, upscaler), "hires.upscaler")
+
+
+def _weights(preprocessor: str, field: str) -> Iterator[Need]:
+    facts = PREPROCESSORS.get(preprocessor)
+    if facts is not None and facts.needs_weights:
+        yield Need(ModelRef(Kind.PREPROCESSOR, preprocessor), field)

@@ -1,13 +1,10 @@
-"""What draws the pictures of one job, as its user sees it, whatever the task: prepare, step, finish, close.
-
-A `Family` is one drawer; the others draw by a `Work` of their own.
-"""
+"""Draw by work of our own as a `Family` draws by diffusers pipelines: prepare, step, finish, and each state's close."""
 
 import hashlib
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from jobs.contract import JobParameters, image_seed
 from jobs.errors import JobFailure
@@ -20,29 +17,10 @@ from pipelines.engine.work import Work, WorkBody
 from pipelines.failures import attempt
 from pipelines.pictures import Picture, Pixels
 
-Asked_contra = TypeVar("Asked_contra", bound=JobParameters, contravariant=True)
 Asked = TypeVar("Asked", bound=JobParameters)
 
 #: What a request says about its delivery: it changes no pixel.
 _DELIVERY = {"labels", "priority", "deadline_s", "preview_every", "output", "hardware", "num_images", "seed"}
-
-
-class Drawer(Protocol[Asked_contra]):
-    """Draw pictures step by step; one thread uses it."""
-
-    def prepare(
-        self, parameters: Asked_contra, index: int, inputs: Inputs = ..., *, resume: Checkpoint | None = None
-    ) -> State:
-        """Start picture `index` of a job, or go on from a checkpoint; return it before its next step."""
-
-    def step(self, states: Sequence[State]) -> StepReport:
-        """Take each state through one step; failures are in the report."""
-
-    def finish(self, states: Sequence[State]) -> list[Picture]:
-        """Return the pictures of states past their last step; closes none."""
-
-    def close(self) -> None:
-        """Close every open state; again is harmless."""
 
 
 class WorkDrawer(ABC, Generic[Asked]):
@@ -69,7 +47,7 @@ class WorkDrawer(ABC, Generic[Asked]):
         request = self._digest(parameters, index, inputs)
         work = attempt(lambda: self.work(parameters, index, inputs))
         if resume is not None:
-            check_fits(resume, request, work)
+            check_fits(resume, request, [work])
             _restore(work, resume)
         state = State(
             WorkBody(work),

@@ -8,7 +8,9 @@ from pipelines.adapters.embedding import load_embedding
 from pipelines.adapters.lora import load_lora
 from pipelines.adapters.vae import load_vae
 from pipelines.controlnets import load_controlnet
+from pipelines.preprocessing.annotator import load_annotator
 from pipelines.shelf import Load
+from pipelines.upscaling.upscaler import load_upscaler
 
 LOADERS: Mapping[Kind, Load] = MappingProxyType(
     {
@@ -16,5 +18,7 @@ LOADERS: Mapping[Kind, Load] = MappingProxyType(
         Kind.LORA: load_lora,
         Kind.EMBEDDING: load_embedding,
         Kind.VAE: load_vae,
+        Kind.UPSCALER: load_upscaler,
+        Kind.PREPROCESSOR: load_annotator,
     }
 )

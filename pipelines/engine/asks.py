@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 
-#: `upscale` is a call of an upscaler, between two passes or as a step; `work` is any other call of runs that are no diffusers pipeline; `step` is
-#: a step boundary and wants no answer; `done` carries the run's result.
+#: `upscale` is a call of an upscaler, between two passes or as a step; `work` is any other call of runs that are no diffusers pipeline;
+#: `step` is a step boundary and wants no answer; `done` carries the run's result.
 Kind = Literal["denoise", "control", "encode", "decode", "upscale", "work", "step", "done"]
 
 

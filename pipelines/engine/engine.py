@@ -29,8 +29,8 @@ class Counters:
     prepares: int = 0
     denoise_calls: int = 0
     denoise_rows: int = 0
-    #: Tiles that a model enlarged.
-    tiles: int = 0
+    #: Calls of upscalers: each enlarges one tile, or a picture between two passes.
+    upscales: int = 0
     encodes: int = 0
     decodes: int = 0
     steps: int = 0
@@ -129,7 +129,7 @@ class Engine:
             self.counters.denoise_calls += 1
             self.counters.denoise_rows += ask.rows
         elif ask.kind == "upscale":
-            self.counters.tiles += 1
+            self.counters.upscales += 1
         elif ask.kind == "encode":
             self.counters.encodes += 1
         elif ask.kind == "decode":

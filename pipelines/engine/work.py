@@ -6,8 +6,9 @@ that failed is performed again, and nothing else.
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -32,12 +33,24 @@ class Running(Protocol):
         """Return how many steps there are; 0 until they are known."""
 
     @property
-    def index(self) -> int:
-        """Return the last finished pass, from 0; -1 before the first."""
+    def over(self) -> bool:
+        """Tell whether the last step is done."""
 
     @property
-    def passes(self) -> int:
-        """Return how many passes there are."""
+    def number(self) -> int:
+        """Return which pass of the run it is in, from 0."""
+
+    @property
+    def carried(self) -> Mapping[str, torch.Tensor]:
+        """Return what that pass took over from those before it."""
+
+    @property
+    def began(self) -> torch.Tensor:
+        """Return the state of the run's generator when that pass began."""
+
+    @property
+    def index(self) -> int:
+        """Return the last finished round of that pass's loop, from 0; -1 before the first."""
 
     @property
     def latents(self) -> torch.Tensor | None:
@@ -103,22 +116,33 @@ class WorkBody:
     """One run of a work, paused between `advance` calls; `close` must be called."""
 
     last: Any = None
+    #: There is one pass, which takes over nothing.
+    number = 0
+    carried: Mapping[str, torch.Tensor] = MappingProxyType({})
 
     def __init__(self, work: Work) -> None:
         self._work: Work | None = work
         self._asks = work.asks()
         self._thread = threading.get_ident()
-        self._seen = torch.zeros(0)
+        self._begun = False
+        self._nothing = torch.zeros(0)
+        #: No generator either: whatever noise there is belongs to runs inside.
+        self.began = self._nothing
 
     @property
     def step(self) -> int:
         """Return how many steps are done."""
-        return self.scheduler.step
+        return 0 if self._work is None else self._work.step
 
     @property
     def total(self) -> int:
         """Return how many steps there are."""
-        return self.scheduler.total
+        return 0 if self._work is None else self._work.total
+
+    @property
+    def over(self) -> bool:
+        """Tell whether the last step is done."""
+        return self.step >= self.total
 
     @property
     def index(self) -> int:
@@ -126,14 +150,9 @@ class WorkBody:
         return self.step - 1
 
     @property
-    def passes(self) -> int:
-        """Return how many steps there are."""
-        return self.total
-
-    @property
     def latents(self) -> torch.Tensor | None:
-        """Return an empty tensor, or None before the first step: pictures take shape in the work."""
-        return self._seen if self._work is not None and self.step else None
+        """Return an empty tensor, or None before the first boundary: pictures take shape in the work."""
+        return self._nothing if self._work is not None and self._begun else None
 
     @property
     def scheduler(self) -> Work:
@@ -146,17 +165,19 @@ class WorkBody:
         """Deliver the answer and run to the next ask, raising whatever the work raises."""
         self.check_thread()
         try:
-            return self._asks.send(answer)
+            ask = self._asks.send(answer)
         except StopIteration as end:
             return Ask("done", args=(end.value,))
+        self._begun = self._begun or ask.kind == "step"
+        return ask
 
     def changes(self) -> dict[str, Any]:
         """Return what the work keeps."""
         return self.scheduler.keep()
 
     def generator_state(self) -> torch.Tensor:
-        """Return an empty tensor: whatever noise there is belongs to runs inside."""
-        return self._seen
+        """Return an empty tensor."""
+        return self._nothing
 
     def check_thread(self) -> None:
         """Raise `RuntimeError` on any thread but the one that started the run, as every body does."""

@@ -35,7 +35,6 @@ from pipelines.pictures import Picture, to_pixels
 from pipelines.previews import PreviewMatrix, denoised
 from pipelines.schedulers import STEP_BOUND, build_scheduler, seed_scheduler
 from pipelines.shelf import Shelf
-from pipelines.tasks.preprocess import Preprocess, no_preprocessor
 
 _CODER: Mapping[str, Kind] = MappingProxyType({"encode": "encode", "decode": "decode"})
 
@@ -74,7 +73,6 @@ class Family(ABC):
         preview_matrix: PreviewMatrix,
         counters: Counters,
         shelf: Shelf,
-        preprocess: Preprocess = no_preprocessor,
     ) -> None:
         self.entry = entry
         self.pipe = pipe
@@ -83,7 +81,6 @@ class Family(ABC):
         #: What jobs name beside the model; shared with other families, and not this one's to empty.
         self.shelf = shelf
         self.adapters = Adapters(pipe, shelf)
-        self.preprocess = preprocess
         self.preview_matrix = preview_matrix
         #: States prepared and not yet closed.
         self.open_states: set[State] = set()

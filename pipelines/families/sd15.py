@@ -44,7 +44,6 @@ class StableDiffusion15(Family):
             self.pipes,
             inputs,
             self.shelf,
-            self.preprocess,
             self.facts.size_step,
             {**adapted.embeddings, "guidance_scale": parameters.guidance_scale},
             adapted.components,

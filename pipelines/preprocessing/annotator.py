@@ -4,15 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
-from jobs.errors import JobFailure, ModelDamaged, ModelMissing, OutOfMemory
+from jobs.errors import ModelDamaged, ModelMissing
 from models_registry.bounded_files import Reads
 from models_registry.entries import Layout, ModelEntry
 from models_registry.refusals import FileRefused
 from models_registry.safetensors_header import read_header
-from pipelines.failures import attempt
 from pipelines.preprocessing.networks import NETWORKS, Network, quiet
+from pipelines.reading import name_failure, read_tensors
 
 #: Counters of batch normalisation: training wants them, files of old versions lack them.
 _IDLE = "num_batches_tracked"
@@ -41,20 +40,13 @@ def load_annotator(entry: ModelEntry, device: torch.device, _dtype: torch.dtype)
         read_header(path, Reads())
     except FileRefused as refused:
         raise ModelDamaged(f"{path} is damaged: {refused.reason}") from None
-    try:
-        return attempt(lambda: _load(network, path, device))
-    except (ModelDamaged, OutOfMemory):
-        raise
-    except JobFailure as failure:
-        damaged = ModelDamaged(f"{path} cannot be loaded: {failure.message}")
-        damaged.__notes__ = getattr(failure, "__notes__", [])
-        raise damaged from None
+    return name_failure(path, lambda: _load(network, path, device))
 
 
 def _load(network: Network, path: Path, device: torch.device) -> Annotator:
     with quiet(), torch.random.fork_rng(devices=[]):
         detector, module = network.make()
-    state = _named(load_file(path), module)
+    state = _named(read_tensors(path)[0], module)
     lost = [name for name in module.state_dict() if name not in state and not name.endswith(_IDLE)]
     strange = sorted(state.keys() - module.state_dict().keys())
     if lost or strange:

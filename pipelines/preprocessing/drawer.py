@@ -7,8 +7,7 @@ import torch
 
 from jobs.contract import PreprocessParameters
 from jobs.inputs import Inputs
-from models_registry.entries import Kind, ModelEntry
-from models_registry.preprocessors import PREPROCESSORS
+from models_registry.entries import ModelEntry
 from pipelines.decoding import decode_picture
 from pipelines.drawing import WorkDrawer
 from pipelines.engine.asks import Ask
@@ -17,7 +16,7 @@ from pipelines.engine.engine import Counters
 from pipelines.engine.work import Asks, Work
 from pipelines.pictures import Pixels
 from pipelines.preprocessing.annotator import Annotator
-from pipelines.preprocessing.preprocess import preprocess
+from pipelines.preprocessing.preprocess import preprocess, weights_of
 from pipelines.upscaling.mosaic import shrunk
 
 #: Lends a loaded network: `Shelf.take`.
@@ -35,8 +34,7 @@ class PreprocessDrawer(WorkDrawer[PreprocessParameters]):
         """Return the preprocessing of the job's picture, not yet begun."""
         source = decode_picture(inputs.picture(parameters.image))
         name = parameters.preprocessor
-        facts = PREPROCESSORS.get(name)
-        weights = inputs.model(Kind.PREPROCESSOR, name) if facts is not None and facts.needs_weights else None
+        weights = weights_of(name, inputs)
         return _Preprocessing(_Call(name, parameters.preprocessor_options, weights, self._take_annotator), source)
 
 

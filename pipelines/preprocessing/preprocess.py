@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import torch
 
 from jobs.errors import DrawingFailed
 from jobs.geometry import Size
-from models_registry.entries import ModelEntry
+from jobs.inputs import Inputs
+from models_registry.entries import Kind, ModelEntry
 from models_registry.preprocessors import PREPROCESSORS
 from pipelines.pictures import Pixels
 from pipelines.preprocessing.annotator import Annotator
@@ -45,9 +45,15 @@ def preprocess(
     return _by_network(name, take(weights), pixels, chosen)
 
 
+def weights_of(name: str, inputs: Inputs) -> ModelEntry | None:
+    """Return the weights of a preprocessor, raising `ModelMissing` when they were not handed over; None for one that needs none."""
+    facts = PREPROCESSORS.get(name)
+    return inputs.model(Kind.PREPROCESSOR, name) if facts is not None and facts.needs_weights else None
+
+
 def _by_network(name: str, annotator: Annotator, pixels: Pixels, options: Mapping[str, float]) -> Pixels:
     size = Size(pixels.shape[1], pixels.shape[0])
-    seen = np.ascontiguousarray(resample(pixels, _seen_size(size, int(options["resolution"]))))
+    seen = resample(pixels, _seen_size(size, int(options["resolution"]))).copy()
     with quiet(), torch.no_grad():
         made = call(NETWORKS[name], annotator.detector, seen, options)
     return resample(made, size)

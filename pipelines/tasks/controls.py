@@ -10,6 +10,7 @@ from jobs.parts import Control
 from models_registry.entries import Kind
 from pipelines.decoding import decode_picture
 from pipelines.pictures import Pixels
+from pipelines.preprocessing.preprocess import preprocess, weights_of
 from pipelines.tasks.setting import Guided, Setting
 
 
@@ -43,4 +44,5 @@ def _picture(setting: Setting, control: Control, fit: Callable[[Pixels], Pixels]
     picture = fit(decode_picture(setting.inputs.picture(control.image)))
     if control.preprocessor is None:
         return picture
-    return setting.preprocess(control.preprocessor, picture, control.preprocessor_options)
+    weights = weights_of(control.preprocessor, setting.inputs)
+    return preprocess(control.preprocessor, picture, control.preprocessor_options, weights, setting.shelf.take)

@@ -12,7 +12,6 @@ from pipelines.engine.passes import Pass
 from pipelines.families.pipes import Pipes
 from pipelines.pictures import Pixels
 from pipelines.shelf import Shelf
-from pipelines.tasks.preprocess import Preprocess
 
 
 @dataclass(frozen=True)
@@ -22,8 +21,6 @@ class Setting:
     pipes: Pipes
     inputs: Inputs
     shelf: Shelf
-    #: Turns pictures into control pictures.
-    preprocess: Preprocess
     #: Sides of what is drawn must be multiples of this many pixels.
     size_step: int
     #: Arguments that every pipeline takes: the prompts or their embeddings, guidance.

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from jobs.contract import UpscaleParameters
-from jobs.geometry import upscaled_size
+from jobs.geometry import Size, upscaled_size
 from jobs.inputs import Inputs
 from models_registry.builtins import is_resampler
 from pipelines.engine.asks import Ask
@@ -138,8 +138,11 @@ class Enlarging(Work):
         return self._base[box.top : box.bottom, box.left : box.right]
 
     def _enlarge(self) -> Asks:
-        made: Pixels = yield Ask("upscale", self._upscaler, "enlarge_tile", (self._tile(),))
-        return made
+        tile = self._tile()
+        made: Pixels = yield Ask("upscale", self._upscaler, "enlarge_tile", (tile,))
+        # Registered with a guess where its file does not tell: the steps that were foretold, and the size, hold all the same.
+        factor = self._parameters.upscaler_scale
+        return resample(made, Size(tile.shape[1] * factor, tile.shape[0] * factor))
 
     def _redraw(self, stage: Stage, before: int) -> Asks:
         """Draw a tile step by step; its last step, and its decoding, belong to the tile's being put in place."""

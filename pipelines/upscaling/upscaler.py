@@ -6,19 +6,17 @@ It does not know jobs, nor how a picture becomes a stream of steps.
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import spandrel
 import torch
-from safetensors.torch import load_file
 
-from jobs.errors import DrawingFailed, JobFailure, ModelDamaged, ModelMissing, OutOfMemory
+from jobs.errors import DrawingFailed, ModelDamaged, ModelMissing
 from jobs.geometry import UPSCALE_OVERLAP, UPSCALE_TILE, Size, tiles
 from models_registry.bounded_files import Reads
 from models_registry.entries import Layout, ModelEntry
 from models_registry.refusals import FileRefused
 from models_registry.safetensors_header import read_header
-from pipelines.failures import attempt
 from pipelines.pictures import Pixels, to_pixels
+from pipelines.reading import name_failure, read_tensors
 from pipelines.resizing import resample
 from pipelines.upscaling.mosaic import Mosaic
 
@@ -46,7 +44,8 @@ class Upscaler:
 
     def enlarge_tile(self, pixels: Pixels) -> Pixels:
         """Enlarge a picture (height x width x 3) in one call of the model; sizes that the model cannot take are padded."""
-        rows = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+        # A copy, because torch takes no array that may not be written to.
+        rows = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
         # Models of one channel see red, green and blue as three pictures.
         calls = [rows[:, [place]] for place in range(3)] if self._model.input_channels == _GREY else [rows]
         drawn = [self._model(each.to(self._model.device).to(self.dtype) / 255) for each in calls]
@@ -85,20 +84,13 @@ def load_upscaler(entry: ModelEntry, device: torch.device, dtype: torch.dtype) -
         read_header(path, Reads())
     except FileRefused as refused:
         raise ModelDamaged(f"{path} is damaged: {refused.reason}") from None
-    try:
-        return attempt(lambda: _load(path, device, dtype))
-    except (ModelDamaged, OutOfMemory):
-        raise
-    except JobFailure as failure:
-        damaged = ModelDamaged(f"{path} cannot be loaded: {failure.message}")
-        damaged.__notes__ = getattr(failure, "__notes__", [])
-        raise damaged from None
+    return name_failure(path, lambda: _load(path, device, dtype))
 
 
 def _load(path: Path, device: torch.device, dtype: torch.dtype) -> Upscaler:
     try:
         # Through the state dict: spandrel's own reading of files would choose by the ending, and open pickles.
-        model: Any = spandrel.MAIN_REGISTRY.load(load_file(path))
+        model: Any = spandrel.MAIN_REGISTRY.load(read_tensors(path)[0])
     except spandrel.UnsupportedModelError:
         raise ModelDamaged(f"{path} is of no architecture of upscalers that is known here") from None
     if not isinstance(model, spandrel.ImageModelDescriptor) or model.purpose == "FaceSR":

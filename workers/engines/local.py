@@ -12,13 +12,13 @@ from typing import Any, Final, Protocol
 
 import torch
 
-from jobs.contract import DiffusionJob
+from jobs.contract import PreprocessParameters, UpscaleParameters
 from jobs.errors import DrawingFailed, OutOfMemory
-from jobs.geometry import drawn_pixels, picture_count, steps_per_picture
+from jobs.geometry import picture_count, steps_per_picture
 from jobs.inputs import Inputs
+from jobs.memory import memory_of
 from jobs.needs import needs_of
 from models_registry.entries import Kind, ModelEntry
-from models_registry.families import FAMILIES
 from models_registry.memory import weights_memory
 from pipelines.engine.engine import Counters, StepReport
 from pipelines.engine.state import State
@@ -26,7 +26,9 @@ from pipelines.families.base import Family
 from pipelines.loaders import LOADERS
 from pipelines.loading import default_dtype, load
 from pipelines.pictures import Picture
+from pipelines.preprocessing.drawer import PreprocessDrawer
 from pipelines.shelf import Shelf
+from pipelines.upscaling.drawer import UpscaleDrawer
 from workers.engines.interface import (
     Engine,
     Item,
@@ -44,6 +46,8 @@ from workers.engines.serving import OneAfterAnother
 BUDGET: Final = 0.9
 #: Exit status after an error from which the device's context does not recover: only a new process can draw again.
 CONTEXT_LOST: Final = 86
+#: Kinds on the shelf whose warmth counts.
+_SERVES_ALONE: Final = frozenset({Kind.UPSCALER, Kind.PREPROCESSOR})
 
 
 class Drawer(Protocol):
@@ -114,9 +118,17 @@ class LocalEngine(OneAfterAnother):
 
     def _drawer(self, link: Link, item: Item) -> Drawer:
         """Return what draws the item's task, its model loaded."""
-        if isinstance(item.parameters, DiffusionJob) and item.entry is not None:
-            return self._family(link, item, item.entry)
-        raise DrawingFailed(f"this engine draws no {item.parameters.task}")
+        match item.parameters:
+            case UpscaleParameters(refine=None):
+                self._begin_loading(link, item)
+                return UpscaleDrawer(self._shelf.take, self._counters)
+            case UpscaleParameters():
+                return UpscaleDrawer(self._shelf.take, self._counters, self._family(link, item))
+            case PreprocessParameters():
+                self._begin_loading(link, item)
+                return PreprocessDrawer(self._shelf.take, self._counters)
+            case _:
+                return self._family(link, item)
 
     def _prepare(self, link: Link, item: Item, drawer: Drawer, index: int) -> State:
         """Start a picture; what its job adds to the model is loaded here."""
@@ -174,11 +186,20 @@ class LocalEngine(OneAfterAnother):
 
     # -- what is loaded ------------------------------------------------------------------------------------------------
 
-    def _family(self, link: Link, item: Item, entry: ModelEntry) -> Family:
+    def _begin_loading(self, link: Link, item: Item) -> None:
+        """Enter the phase and drop what is in the way."""
+        link.send(PhaseBegan(item.job, item.epoch, "load"))
+        if self._make_room(item):
+            self._tell(link)
+
+    def _family(self, link: Link, item: Item) -> Family:
         """Return the item's model, loading it if need be."""
+        entry = item.entry
+        if entry is None:
+            raise DrawingFailed(f"a job of the task {item.parameters.task} names no model")
         link.send(PhaseBegan(item.job, item.epoch, "load"))
         key = entry.model_key
-        changed = self._make_room(item, entry)
+        changed = self._make_room(item)
         if key not in self._families:
             self._families[key] = self._load(link, entry)
             changed = True
@@ -201,12 +222,13 @@ class LocalEngine(OneAfterAnother):
         self._give_back()
         return load(entry, self._device, counters=self._counters, shelf=self._shelf)
 
-    def _make_room(self, item: Item, entry: ModelEntry) -> bool:
-        """Drop what the item does not need until it fits: first from the shelf, then models, the oldest first; return whether any left."""
-        wanted = self._wanted(item, entry)
+    def _make_room(self, item: Item) -> bool:
+        """Drop what the item does not need until it fits: first from the shelf, then models, the oldest first; return whether some left."""
+        wanted = self._wanted(item)
         families = sum(self._weigh(family.entry) for family in self._families.values())
         left = self._shelf.shrink(max(0, self._budget - wanted - families), _needed(item))
-        others = [key for key in self._families if key != entry.model_key]
+        own = None if item.entry is None else item.entry.model_key
+        others = [key for key in self._families if key != own]
         while others and self._held() + wanted > self._budget:
             self._families.pop(others.pop(0)).close()
             left = True
@@ -214,18 +236,16 @@ class LocalEngine(OneAfterAnother):
             self._give_back()
         return left
 
-    def _wanted(self, item: Item, entry: ModelEntry) -> int:
+    def _wanted(self, item: Item) -> int:
         """Return the bytes that the item needs beside what is loaded."""
-        facts, parameters = FAMILIES[entry.family], item.parameters
-        activations = drawn_pixels(parameters, facts.size_step) * facts.activation_bytes_per_pixel * self._weight
-        here = {_content(each) for each in self._shelf.entries}
-        models = [need.ref for need in needs_of(parameters)]
-        missing = {
+        models = item.inputs.models
+        on_shelf = {_content(each) for each in self._shelf.entries}
+        here = {
             _content(each): self._weigh(each)
-            for each in map(item.inputs.models.__getitem__, models)
-            if _content(each) not in here and each.model_key not in self._families
+            for each in (models[need.ref] for need in needs_of(item.parameters))
+            if _content(each) in on_shelf or each.model_key in self._families
         }
-        return activations + sum(missing.values())
+        return max(0, memory_of(item.parameters, models) * self._weight - sum(here.values()))
 
     def _evict_others(self, link: Link, item: Item) -> bool:
         """Drop every model but the item's; return whether there was another one."""
@@ -255,7 +275,9 @@ class LocalEngine(OneAfterAnother):
         return weights_memory(entry) * self._weight
 
     def _tell(self, link: Link) -> None:
-        link.send(Resident(tuple(self._families), self._counters.loads, self._held()))
+        # What serves jobs of its own without a model.
+        alone = [each.model_key for each in self._shelf.entries if each.kind in _SERVES_ALONE]
+        link.send(Resident((*alone, *self._families), self._counters.loads, self._held()))
 
 
 def _content(entry: ModelEntry) -> tuple[Kind, str]:

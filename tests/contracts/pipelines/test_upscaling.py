@@ -85,7 +85,7 @@ def test_stepped_enlargement_equals_the_plain_one(
     state.close()
     assert made.array.shape == (parameters.height, parameters.width, 3)
     assert np.array_equal(made.array, by_hand(entry, WIDE, Size(parameters.width, parameters.height)))
-    assert drawer.counters.tiles == steps
+    assert drawer.counters.upscales == steps
 
 
 @pytest.mark.parametrize("resampler", ["lanczos", "bicubic", "nearest", "Lanczos"])
@@ -97,7 +97,7 @@ def test_resampler_needs_no_model(drawer: UpscaleDrawer, resampler: str) -> None
     assert state.total == 1
     made = end(drawer, state)
     assert np.array_equal(made, resample(source, Size(63, 39), resampler.casefold()))
-    assert drawer.counters.tiles == 0
+    assert drawer.counters.upscales == 0
 
 
 def test_model_that_enlarges_nothing_is_followed_by_resampling(drawer: UpscaleDrawer, tmp_path: Path) -> None:
@@ -106,6 +106,14 @@ def test_model_that_enlarges_nothing_is_followed_by_resampling(drawer: UpscaleDr
     source = picture(21, 13)
     state = drawer.prepare(upscale_parameters(source, entry, 2), 0, upscale_inputs(source, entry))
     assert end(drawer, state).shape == (26, 42, 3)
+
+
+def test_model_registered_with_a_wrong_factor_enlarges_all_the_same(drawer: UpscaleDrawer, entry: ModelEntry) -> None:
+    """Some files do not tell how much they enlarge: the size that was promised is kept."""
+    source = picture(21, 13)
+    guessed = entry.model_copy(update={"scale": 4})
+    made = end(drawer, drawer.prepare(upscale_parameters(source, guessed, 4), 0, upscale_inputs(source, guessed)))
+    assert np.array_equal(made, resample(by_hand(entry, source, Size(42, 26)), Size(84, 52)))
 
 
 def test_interleaved_enlargements_equal_their_plain_ones(drawer: UpscaleDrawer, entry: ModelEntry) -> None:
