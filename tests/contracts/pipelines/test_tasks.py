@@ -16,13 +16,15 @@ import torch
 from PIL import Image
 
 from jobs.contract import DiffusionJob, parse_parameters
-from jobs.errors import JobFailure
-from jobs.geometry import steps_per_picture
+from jobs.errors import JobFailure, ModelMissing
+from jobs.geometry import Size, steps_per_picture
 from jobs.inputs import Inputs
 from models_registry.entries import Kind, ModelEntry
 from pipelines.engine.checkpoint import Checkpoint, CheckpointMismatchError
 from pipelines.families.base import Family
 from pipelines.loading import load
+from pipelines.preprocessing.preprocess import preprocess
+from pipelines.resizing import resample
 from pipelines.shelf import Shelf
 from tests.contracts.pipelines.conftest import build_tiny_controlnet, build_tiny_sd15, entry_for
 from tests.contracts.pipelines.running import Result, end, plain_scheduler, take_step
@@ -427,25 +429,30 @@ def test_control_acts_between_its_start_and_its_end(models: Models) -> None:
 
 
 def test_preprocessor_sees_the_picture_at_the_size_that_is_drawn(models: Models) -> None:
-    """What it returns takes the picture's place, and its name and options reach it."""
-    loaded = models.families["tiny-sd15"]
-    seen: list[Any] = []
+    """What it makes of the resized picture takes the picture's place, by the options of the control."""
+    family = models.families["tiny-sd15"]
+    large = Image.fromarray(np.asarray(_PICTURES[_EDGES])).resize((3 * _SIDE, 3 * _SIDE), Image.Resampling.BICUBIC)
+    fitted = resample(np.asarray(large.convert("RGB")), Size(_SIDE, _SIDE))
+    options = {"low_threshold": 20.0, "high_threshold": 40.0}
+    by_hand = preprocess("canny", fitted, options)
+    refs = ["upload:" + letter * 64 for letter in "de"]
+    files = {refs[0]: _png(large), refs[1]: _png(Image.fromarray(by_hand))}
+    inputs = Inputs(models.inputs.models, {**models.inputs.pictures, **files})
 
-    def invert(name: str, picture: Any, options: Any) -> Any:
-        seen.append((name, picture.shape, dict(options)))
-        return 255 - picture
+    def drawn(**control: Any) -> Result:
+        parameters = _parameters("one control", "Euler a", controls=[_control(0, **control)])
+        return end(family, family.prepare(parameters, 0, inputs))
 
-    family = type(loaded)(
-        loaded.pipe, loaded.entry, loaded.preview_matrix, loaded.counters, loaded.shelf, preprocess=invert
-    )
-    inverted = _png(Image.fromarray(255 - np.asarray(_PICTURES[_EDGES])))
-    ref = "upload:" + "d" * 64
-    inputs = Inputs(models.inputs.models, {**models.inputs.pictures, ref: inverted})
-    asked = _control(0, preprocessor="invert", preprocessor_options={"amount": 1.0})
-    wanted = _parameters("one control", "Euler a", controls=[asked])
-    right = loaded.prepare(_parameters("one control", "Euler a", controls=[_control(0, image=ref)]), 0, inputs)
-    assert end(family, family.prepare(wanted, 0, inputs)).same(end(loaded, right))
-    assert seen == [("invert", (_SIDE, _SIDE, 3), {"amount": 1.0})]
+    wanted = drawn(image=refs[0], preprocessor="canny", preprocessor_options=options)
+    assert wanted.same(drawn(image=refs[1]))
+    assert not wanted.same(drawn(image=refs[0], preprocessor="invert"))
+
+
+def test_preprocessor_without_its_weights_is_told(models: Models) -> None:
+    """A network that was not handed over is a missing model, named."""
+    asked = _parameters("one control", "Euler", controls=[_control(0, preprocessor="softedge_hed")])
+    with pytest.raises(ModelMissing, match="softedge_hed"):
+        models.families["tiny-sd15"].prepare(asked, 0, models.inputs)
 
 
 def test_upscaler_enlarges_between_the_passes(models: Models) -> None:
