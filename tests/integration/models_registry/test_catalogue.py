@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -22,13 +22,6 @@ from models_registry.entries import Kind, Layout, ModelRef
 from models_registry.tables import models
 
 Copy = Callable[..., Path]
-
-
-@pytest.fixture
-def conn(database_url: str) -> Iterator[Connection]:
-    """Connect to a fresh database."""
-    with connect(database_url, application_name="test") as connection:
-        yield connection
 
 
 def refs(*names: str) -> tuple[ModelRef, ...]:
