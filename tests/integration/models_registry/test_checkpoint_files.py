@@ -164,8 +164,14 @@ REFUSED: dict[str, tuple[Shapes, str, str]] = {
     "no text encoder": (without("cond_stage_model."), "unrecognised", "no text encoder"),
     "no words": (without(f"{TEXT}embeddings.token"), "weights_mismatch", "token_embedding"),
     "no cross attention": (without(f"{UNET}input_blocks.1"), "weights_mismatch", "width"),
-    "half a VAE": (without(f"{VAE}decoder"), "weights_mismatch", "VAE in pieces"),
+    "half a VAE": (without(f"{VAE}decoder"), "weights_mismatch", "no tensor"),
     "a VAE without a level": (without(f"{VAE}encoder.down.1"), "weights_mismatch", "VAE in pieces"),
+    "a VAE of five levels": (checkpoint(levels=5), "unrecognised", "latent cells"),
+    "a layer without dimensions": (
+        {**checkpoint(), f"{UNET}input_blocks.0.0.weight": (8,)},
+        "weights_mismatch",
+        "too few dimensions",
+    ),
     "a VAE of other latents": (
         {**checkpoint(), f"{VAE}decoder.conv_in.weight": (512, 16, 3, 3)},
         "weights_mismatch",

@@ -126,6 +126,11 @@ FOLDERS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "other levels": ("vae", "unrecognised", lambda f: change(f, block_out_channels=[4] * 5)),
     "other layers": ("vae", "weights_mismatch", lambda f: change(f, block_out_channels=[4, 4, 4, 8])),
     "other tiny layers": ("tiny", "weights_mismatch", lambda f: change(f, decoder_block_out_channels=[8, 4, 4, 4])),
+    "other tiny levels": (
+        "tiny",
+        "unrecognised",
+        lambda f: change(f, upsampling_scaling_factor=3),
+    ),
     "a tiny VAE of FLUX": ("tiny", "unrecognised", lambda f: change(f, latent_channels=16)),
 }
 
