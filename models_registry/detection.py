@@ -29,6 +29,9 @@ CONFIG: Final = "config.json"
 CODE_SUFFIXES: Final = frozenset({".py", ".pyc", ".pyd", ".so"})
 MAX_FILES: Final = 1_000
 MAX_NAME: Final = 200
+#: No size of a real model comes near.
+MAX_FACT: Final = 1_000_000
+_NUMBERS: Final = ("native_size", "latent_factor", "latent_channels", "text_width", "scale", "rank", "vectors")
 
 #: Tried in this order; each returns None for what is not its own, and raises for what is its own and cannot be used.
 _OF_FILES: Final[tuple[Callable[[Header, Reads], Findings | None], ...]] = (
@@ -56,6 +59,9 @@ def detect(place: Path, reads: Reads) -> ModelEntry:
     name = model_name(place)
     layout, found = _in_folder(place, reads) if place.is_dir() else (Layout.SINGLE_FILE, _in_file(place, reads))
     facts = found._asdict()
+    for fact in _NUMBERS:
+        if (facts[fact] or 0) > MAX_FACT:
+            raise Unrecognised(place, f"has a {fact.replace('_', ' ')} that no model has")
     weights, others = facts.pop("weights"), facts.pop("others")
     return ModelEntry(
         name=name, layout=layout, path=place, fingerprint=fingerprint(weights, others, reads), **facts

@@ -37,3 +37,15 @@ def check_shape(header: Header, names: tuple[str, ...], expected: tuple[int, int
         raise WeightsMismatch(
             header.path, f"has {names[0]} of shape {list(tensor.shape)}; its configuration says {list(expected)} …"
         )
+
+
+def dimension(header: Header, name: str, place: int) -> int:
+    """Return one dimension of a tensor, raising `WeightsMismatch` when the file has no such tensor or it no such dimension."""
+    tensor = header.tensors.get(name)
+    if tensor is None:
+        raise WeightsMismatch(header.path, f"has no tensor {name}")
+    if len(tensor.shape) <= place:
+        raise WeightsMismatch(
+            header.path, f"has {name[:80]} of shape {list(tensor.shape)}, which has too few dimensions"
+        )
+    return tensor.shape[place]

@@ -21,6 +21,7 @@ from models_registry.kinds.unets import refuse_channels, refuse_text_width, vari
 from models_registry.recommendations import read_recommendations
 from models_registry.refusals import ConfigInvalid, Unrecognised, WeightsMismatch
 from models_registry.safetensors_header import Header
+from models_registry.weights import dimension
 
 UNET: Final = "model.diffusion_model."
 VAE: Final = "first_stage_model."
@@ -41,6 +42,8 @@ _OTHERS: Final[Mapping[str, str]] = MappingProxyType(
 )
 _FIRST: Final = f"{UNET}input_blocks.0.0.weight"
 _LAST: Final = f"{UNET}out.2.weight"
+#: Older files have one module less.
+_TEXT_STARTS: Final = (f"{TEXT}text_model.", TEXT)
 _WORDS: Final = "embeddings.token_embedding.weight"
 #: First dimensions in the published model, which all that were trained from it have.
 _ORDINARY: Final[Mapping[str, int]] = MappingProxyType({"unet": 320, "vae": 512, "text_encoder": 768})
@@ -66,11 +69,12 @@ def from_file(header: Header, reads: Reads) -> Findings | None:
         return None
     family = FAMILIES["sd15"]
     components = tuple(_component(header, name, prefix) for name, prefix in _PREFIXES.items())
-    channels = header.tensors[_FIRST].shape[1]
+    channels = dimension(header, _FIRST, 1)
     refuse_channels(header.path, channels, family)
     text_width = _text_width(header)
     latents = latent_facts(header, VAE)
-    if _LAST in header.tensors and header.tensors[_LAST].shape[0] != latents.channels:
+    parts.check_factor(header.path, latents.factor, family)
+    if _LAST in header.tensors and dimension(header, _LAST, 0) != latents.channels:
         raise WeightsMismatch(header.path, "has a UNet and a VAE that differ in their number of latent channels")
     if latents.channels != family.latent_channels:
         raise Unrecognised(header.path, f"has {latents.channels} latent channels; {family.title} has 4")
@@ -113,21 +117,22 @@ def _component(header: Header, name: str, prefix: str) -> Component:
 
 
 def _text_width(header: Header) -> int:
-    words = header.tensors.get(f"{TEXT}text_model.{_WORDS}") or header.tensors.get(f"{TEXT}{_WORDS}")
+    words = next((name for start in _TEXT_STARTS if (name := f"{start}{_WORDS}") in header.tensors), None)
     if words is None:
         raise WeightsMismatch(header.path, f"has a text encoder without {_WORDS}")
+    given = dimension(header, words, 1)
     read = {
-        tensor.shape[1]
-        for name, tensor in header.tensors.items()
+        dimension(header, name, 1)
+        for name in header.tensors
         if name.startswith(UNET) and name.endswith("attn2.to_k.weight")
     }
     for width in read:
         refuse_text_width(header.path, width, "a checkpoint")
-    if read != {words.shape[1]}:
+    if read != {given}:
         raise WeightsMismatch(
-            header.path, f"reads text features of width {sorted(read)}; its text encoder gives {words.shape[1]}"
+            header.path, f"reads text features of width {sorted(read)}; its text encoder gives {given}"
         )
-    return words.shape[1]
+    return given
 
 
 def _beside(path: Path, reads: Reads) -> _Beside:
@@ -143,8 +148,8 @@ def _beside(path: Path, reads: Reads) -> _Beside:
 
 def _check_beside(header: Header, beside: _Beside, family: FamilyFacts, channels: int, text_width: int) -> None:
     sizes = {
-        "unet": header.tensors[_FIRST].shape[0],
-        "vae": header.tensors[f"{VAE}decoder.conv_in.weight"].shape[0],
+        "unet": dimension(header, _FIRST, 0),
+        "vae": dimension(header, f"{VAE}decoder.conv_in.weight", 0),
         "text_encoder": text_width,
     }
     for name, size in sizes.items():

@@ -125,11 +125,16 @@ def refuse_extras(unet: Config) -> None:
 def latent_factor(vae: Config, family: FamilyFacts) -> int:
     """Return the pixels per latent cell, raising `Unrecognised` when the family's sizes do not come out whole."""
     factor: int = 2 ** (len(vae.wholes("block_out_channels")) - 1)
+    check_factor(vae.path, factor, family)
+    return factor
+
+
+def check_factor(path: Path, factor: int, family: FamilyFacts) -> None:
+    """Raise `Unrecognised` unless the family's sizes are whole numbers of latent cells."""
     if family.size_step % factor:
         raise Unrecognised(
-            vae.path, f"has {factor} pixels per latent cell, which does not divide the step of {family.size_step}"
+            path, f"has latent cells that are not a whole part of {family.title}'s step of {family.size_step} pixels"
         )
-    return factor
 
 
 def native_size(unet: Config, family: FamilyFacts, factor: int) -> int:

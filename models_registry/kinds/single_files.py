@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from models_registry.refusals import WeightsMismatch
 from models_registry.safetensors_header import Header
+from models_registry.weights import dimension
 
-_LEVEL = re.compile(r"encoder\.down(?:_blocks)?\.(\d+)\.", re.ASCII)
+_LEVEL = re.compile(r"encoder\.down(?:_blocks)?\.(\d{1,4})\.", re.ASCII)
 
 
 class Latents(NamedTuple):
@@ -25,14 +26,11 @@ def config_folder(path: Path) -> Path:
 
 def latent_facts(header: Header, prefix: str) -> Latents:
     """Read the form of the latents from a VAE's tensors, in the original's names or in diffusers', below a prefix."""
-    first = header.tensors.get(f"{prefix}decoder.conv_in.weight")
     levels = {
         int(found[1])
         for name in header.tensors
         if name.startswith(prefix) and (found := _LEVEL.match(name, len(prefix)))
     }
-    if first is None or len(first.shape) < 2 or levels != set(range(len(levels))) or not levels:  # noqa: PLR2004 - out, in
-        raise WeightsMismatch(
-            header.path, "has a VAE in pieces: without a decoder's first layer or an encoder's levels"
-        )
-    return Latents(first.shape[1], 2 ** (len(levels) - 1))
+    if not levels or levels != set(range(len(levels))):
+        raise WeightsMismatch(header.path, "has a VAE in pieces: its encoder lacks levels")
+    return Latents(dimension(header, f"{prefix}decoder.conv_in.weight", 1), 2 ** (len(levels) - 1))

@@ -9,11 +9,11 @@ from models_registry.diffusers_classes import TINY_VAE_KEYS, VAE_KEYS
 from models_registry.entries import Kind
 from models_registry.families import FAMILIES, FamilyFacts
 from models_registry.findings import Findings, component, of_one_file
-from models_registry.kinds.parts import latent_factor
+from models_registry.kinds.parts import check_factor, latent_factor
 from models_registry.kinds.single_files import config_folder, latent_facts
 from models_registry.refusals import ConfigInvalid, Unrecognised, WeightsMismatch
 from models_registry.safetensors_header import Header
-from models_registry.weights import DIFFUSERS_WEIGHTS, check_shape, read_weights
+from models_registry.weights import DIFFUSERS_WEIGHTS, check_shape, dimension, read_weights
 
 _PREFIX: Final = "first_stage_model."
 _LAYERS: Final = (
@@ -48,6 +48,7 @@ def tiny_from_folder(config: Config, reads: Reads) -> Findings:
     channels, widths = config.whole("latent_channels"), config.wholes("decoder_block_out_channels")
     check_shape(header, ("decoder.layers.0.weight",), (widths[0], channels))
     factor = config.whole("upsampling_scaling_factor", 2) ** (len(widths) - 1)
+    check_factor(config.path, factor, family)
     return _findings(config, header, family, "tiny", factor)
 
 
@@ -62,9 +63,10 @@ def from_file(header: Header, reads: Reads) -> Findings | None:
         raise Unrecognised(
             header.path, f"is a VAE of {latents.channels} latent channels; {family.title} has {family.latent_channels}"
         )
+    check_factor(header.path, latents.factor, family)
     _refuse_by_name(header.path)
-    config = _config_beside(header, reads)
-    if config is None and header.tensors[f"{start}decoder.conv_in.weight"].shape[0] != _ORDINARY:
+    config = _config_beside(header, start, reads)
+    if config is None and dimension(header, f"{start}decoder.conv_in.weight", 0) != _ORDINARY:
         raise ConfigInvalid(
             header.path,
             "is a VAE of another size than Stable Diffusion 1.x's; its configuration must lie beside it as"
@@ -111,7 +113,7 @@ def _refuse_by_name(place: Path) -> None:
         raise Unrecognised(place, "is a VAE of SDXL by its name, which is not supported yet")
 
 
-def _config_beside(header: Header, reads: Reads) -> Config | None:
+def _config_beside(header: Header, start: str, reads: Reads) -> Config | None:
     """Return the configuration beside a file, raising `WeightsMismatch` unless it describes it."""
     path = next(
         (each for name in ("vae/config.json", "config.json") if (each := config_folder(header.path) / name).is_file()),
@@ -121,7 +123,7 @@ def _config_beside(header: Header, reads: Reads) -> Config | None:
         return None
     config = read_config(path, reads).of_class("AutoencoderKL").only(VAE_KEYS)
     _refuse_others(config, FAMILIES["sd15"])
-    rows = next(tensor.shape[0] for name, tensor in header.tensors.items() if name.endswith("decoder.conv_in.weight"))
+    rows = dimension(header, f"{start}decoder.conv_in.weight", 0)
     if config.wholes("block_out_channels")[-1] != rows:
         raise WeightsMismatch(header.path, f"has {rows} channels in its widest layer, which {path.name} does not say")
     return config

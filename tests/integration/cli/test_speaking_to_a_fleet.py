@@ -364,6 +364,21 @@ def test_models_and_workers_are_listed(command: Any, play: Any) -> None:
     done = command("models", "list", url=play([answer(json.dumps({"items": [model]}))]).url)
     assert done.status == 0
     assert all(text in done.out for text in ("shapes-sd15", "sd15", "128 px", "4.8 MiB", "default"))
+    lora = {
+        "name": "frame",
+        "title": "frame [0]",
+        "kind": "lora",
+        "family": "sd15",
+        "variant": "locon",
+        "fingerprint": "0",
+        "bytes": 2048,
+    }
+    script = play([answer(json.dumps({"items": [lora | {"rank": 8, "text_width": 64}]}))])
+    done = command("models", "list", "--kind", "lora", url=script.url)
+    assert done.status == 0
+    assert all(text in done.out for text in ("frame", "locon", "2.0 KiB", "rank 8, text width 64"))
+    assert script.asked[-1].path == "/v1/adapters?kind=lora"
+    assert command("models", "list", "--kind", "hypernetwork", url=script.url).status == 2
     worker = {
         "name": "cpu0@host",
         "state": "idle",

@@ -1,7 +1,7 @@
-"""A tiny but genuine Stable Diffusion folder, written by diffusers itself."""
+"""A tiny but genuine Stable Diffusion folder, written by diffusers itself, and a database to register it in."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ import diffusers
 import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from infra.database import Connection, connect
 
 # Its type hints cover only a part of it.
 maker: Any = diffusers
@@ -72,3 +74,10 @@ def sd15(saved_sd15: Path, tmp_path: Path) -> Callable[[str], Path]:
         return Path(shutil.copytree(saved_sd15, tmp_path / "models" / name))
 
     return copy
+
+
+@pytest.fixture
+def conn(database_url: str) -> Iterator[Connection]:
+    """Connect to a fresh database."""
+    with connect(database_url, application_name="test") as connection:
+        yield connection

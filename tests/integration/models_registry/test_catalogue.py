@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -18,17 +18,11 @@ from safetensors.numpy import load_file, save_file
 from infra.database import Connection, connect, metadata, migration_config, open_engine
 from models_registry.bounded_files import Reads
 from models_registry.catalogue import Catalogue, find, find_all, load_catalogue, read_catalogue, scan
+from models_registry.compatibility import mismatch
 from models_registry.entries import Kind, Layout, ModelRef
 from models_registry.tables import models
 
 Copy = Callable[..., Path]
-
-
-@pytest.fixture
-def conn(database_url: str) -> Iterator[Connection]:
-    """Connect to a fresh database."""
-    with connect(database_url, application_name="test") as connection:
-        yield connection
 
 
 def refs(*names: str) -> tuple[ModelRef, ...]:
@@ -338,3 +332,15 @@ def test_scan_forgets_a_file_that_was_damaged(conn: Connection, tmp_path: Path) 
     report = scan(conn, [tmp_path])
     assert (report.found, report.missing) == ((), (ModelRef(Kind.LORA, "frame"),))
     assert [(refusal.path, refusal.code) for refusal in report.refused] == [(path, "offsets_invalid")]
+
+
+def test_reference_models_are_offered(conn: Connection) -> None:
+    """Everything that is trained here is registered, nothing of it refused, and `shapes-sd15` draws when none is named."""
+    report = scan(conn, [Path(__file__).parents[3] / "reference_models"])
+    assert report.refused == ()
+    catalogue = read_catalogue(conn)
+    default = catalogue.default()
+    assert default is not None
+    assert default.name == "shapes-sd15"
+    adapters = [entry for entry in catalogue.entries.values() if entry.kind is not Kind.CHECKPOINT]
+    assert [mismatch(entry, default) for entry in adapters] == [None] * len(adapters)

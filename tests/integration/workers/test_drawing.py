@@ -6,6 +6,7 @@ import io
 from PIL import Image
 
 from jobs.events import FINAL_EVENTS
+from jobs.parts import Lora
 from jobs.prompts.infotext import parse_infotext
 from tests.integration.workers.yard import Yard
 
@@ -87,3 +88,13 @@ def test_agent_fails_a_job_whose_model_is_gone(shared: Yard) -> None:
     job = shared.submit(model="vanished")
     shared.until_row(job, attempts=1)
     assert shared.row(job)["requeue_reason"] == "model_missing"
+
+
+def test_agent_looks_for_adapters_by_kind_and_name(shared: Yard) -> None:
+    """A job whose LoRA is there is drawn; the name of a checkpoint is no LoRA's name."""
+    shared.add_model("frame", kind="lora")
+    frame, shapes = Lora(name="frame"), Lora(name="shapes")
+    drawn, missing = shared.submit(loras=[frame]), shared.submit(loras=[frame, shapes])
+    shared.until_state(drawn, "succeeded")
+    shared.until_row(missing, attempts=1)
+    assert shared.row(missing)["requeue_reason"] == "model_missing"

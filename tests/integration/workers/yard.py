@@ -80,13 +80,13 @@ class Yard:
         self.line: Connection = connect(database_url, application_name="test")
         self.agents: list[AgentProcess] = []
 
-    def add_model(self, name: str = "shapes", weight_bytes: int = 5_000_000) -> None:
+    def add_model(self, name: str = "shapes", weight_bytes: int = 5_000_000, kind: str = "checkpoint") -> None:
         """Register a model; the fake engine reads no files."""
         component = {"name": "unet", "bytes": weight_bytes, "parameters": weight_bytes // 2, "dtype": "F16"}
         self.line.execute(
             "insert into models (name, kind, layout, family, variant, path, fingerprint, components, weight_bytes, native_size, "
-            "latent_factor, latent_channels) values (%s, 'checkpoint', 'diffusers', 'sd15', 'base', '/nowhere', %s, %s, %s, 128, 8, 4)",
-            (name, name.encode().hex().ljust(64, "0"), Jsonb([component]), weight_bytes),
+            "latent_factor, latent_channels) values (%s, %s, 'diffusers', 'sd15', 'base', '/nowhere', %s, %s, %s, 128, 8, 4)",
+            (name, kind, name.encode().hex().ljust(64, "0"), Jsonb([component]), weight_bytes),
         )
 
     def start_agent(self, number: int = 0, *, module: str | Path | None = None, **settings: object) -> AgentProcess:

@@ -1,0 +1,81 @@
+"""Adapters are listed apart from models, by kind and family."""
+
+from typing import Any
+
+import pytest
+
+from models_registry.entries import ANY_FAMILY, Kind, Layout
+
+
+@pytest.fixture
+def registered(world: Any) -> Any:
+    """Register one adapter of each kind, and a checkpoint that inpaints."""
+    world.add_model("shapes-sd15-inpaint", variant="inpaint")
+    empty = {"native_size": 0, "latent_factor": 0, "latent_channels": 0, "layout": Layout.SINGLE_FILE}
+    world.add_model("frame", kind=Kind.LORA, variant="locon", rank=8, text_width=64, **empty)
+    world.add_model("shapes-sd15", kind=Kind.LORA, variant="lora", rank=4, text_width=768, **empty)
+    world.add_model("canny", kind=Kind.CONTROLNET, text_width=64, **empty)
+    world.add_model("dusk", kind=Kind.EMBEDDING, vectors=2, text_width=64, **empty)
+    world.add_model("grey", kind=Kind.VAE, **(empty | {"latent_factor": 8, "latent_channels": 4}))
+    world.add_model("x4", kind=Kind.UPSCALER, family=ANY_FAMILY, variant="compact", scale=4, **empty)
+    world.add_model("hed", kind=Kind.PREPROCESSOR, family=ANY_FAMILY, **empty)
+    return world
+
+
+def test_models_are_checkpoints_with_their_tasks(registered: Any, live: Any) -> None:
+    """Adapters are no models, and a checkpoint for inpainting says that it does nothing else; the default is an ordinary one."""
+    with live.client(registered.key()) as client:
+        page = client.get("/v1/models").json()
+    assert {item["name"]: item["tasks"] for item in page["items"]} == {
+        "shapes-sd15": ["img2img", "inpaint", "txt2img"],
+        "shapes-sd15-inpaint": ["inpaint"],
+    }
+    assert [item["name"] for item in page["items"] if item["is_default"]] == ["shapes-sd15"]
+    assert {item["id"] for item in page["data"]} == {"shapes-sd15", "shapes-sd15-inpaint"}
+
+
+def test_adapters_are_listed_with_their_facts(registered: Any, live: Any) -> None:
+    """Each kind tells what a request must know of it, and never where its files lie."""
+    with live.client(registered.key()) as client:
+        page = client.get("/v1/adapters").json()
+    assert page["next_cursor"] is None
+    items = {(item["kind"], item["name"]): item for item in page["items"]}
+    assert items.keys() == {
+        ("lora", "frame"),
+        ("lora", "shapes-sd15"),
+        ("controlnet", "canny"),
+        ("embedding", "dusk"),
+        ("vae", "grey"),
+        ("upscaler", "x4"),
+        ("preprocessor", "hed"),
+    }
+    frame = items["lora", "frame"]
+    assert (frame["variant"], frame["rank"], frame["text_width"], frame["scale"]) == ("locon", 8, 64, None)
+    assert frame["title"] == f"frame [{frame['fingerprint'][:10]}]"
+    assert (items["upscaler", "x4"]["scale"], items["embedding", "dusk"]["vectors"]) == (4, 2)
+    assert not any("path" in item for item in page["items"])
+
+
+def test_adapters_are_filtered(registered: Any, live: Any) -> None:
+    """Kind and family choose; an unknown kind is refused by name, an unknown family has none."""
+    with live.client(registered.key()) as client:
+
+        def names(**query: str) -> set[str]:
+            return {item["name"] for item in client.get("/v1/adapters", params=query).json()["items"]}
+
+        assert names(kind="lora") == {"frame", "shapes-sd15"}
+        assert names(family="any") == {"x4", "hed"}
+        assert names(kind="upscaler", family="sd15") == names(family="flux") == set()
+        refused = client.get("/v1/adapters", params={"kind": "checkpoint"})
+        assert (refused.status_code, refused.json()["field"]) == (422, "kind")
+        assert client.get("/v1/adapters", headers={"authorization": "Bearer no"}).status_code == 401
+
+
+def test_a_checkpoint_for_inpainting_is_not_asked_for_more(registered: Any, live: Any) -> None:
+    """The refusal says what the model does."""
+    with live.client(registered.key()) as client:
+        refused = client.post("/v1/jobs", json={"prompt": "a", "model": "shapes-sd15-inpaint"})
+        lora = client.post("/v1/jobs", json={"prompt": "a", "model": "frame"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "task_unsupported")
+    assert "can do: inpaint" in refused.json()["detail"]
+    assert (lora.status_code, lora.json()["code"]) == (422, "model_unknown")

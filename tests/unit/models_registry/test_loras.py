@@ -1,0 +1,231 @@
+"""LoRAs are told by the names and shapes of their tensors, in every layout people have."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from models_registry.bounded_files import Reads
+from models_registry.detection import detect
+from models_registry.entries import Kind, Layout
+from models_registry.refusals import ModelRefused
+from tests.tensor_files import Shapes, write_tensors
+
+#: Cross attention reads text features of this width in the shapes below.
+WIDTH = 768
+UNET = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+TEXT = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+KOHYA = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+KOHYA_LDM = "lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_v"
+KOHYA_TEXT = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+CONV = "lora_unet_down_blocks_0_resnets_0_conv1"
+
+
+def plain(layer: str, rank: int = 4, inputs: int = WIDTH) -> Shapes:
+    """Return kohya's tensors of one linear layer."""
+    return {
+        f"{layer}.alpha": (1,),
+        f"{layer}.lora_down.weight": (rank, inputs),
+        f"{layer}.lora_up.weight": (320, rank),
+    }
+
+
+def loha(layer: str, rank: int = 4, inputs: int = WIDTH) -> Shapes:
+    """Return LyCORIS' tensors of one LoHa layer."""
+    return {
+        f"{layer}.hada_w1_a": (320, rank),
+        f"{layer}.hada_w1_b": (rank, inputs),
+        f"{layer}.hada_w2_a": (320, rank),
+        f"{layer}.hada_w2_b": (rank, inputs),
+    }
+
+
+#: Layout → tensors, variant, rank, width of the text features.
+LAYOUTS: dict[str, tuple[Shapes, str, int | None, int | None]] = {
+    "peft": (
+        {f"{UNET}.lora_A.weight": (8, WIDTH), f"{UNET}.lora_B.weight": (320, 8)},
+        "lora", 8, WIDTH,
+    ),
+    "diffusers": (
+        {f"{UNET}.lora.down.weight": (8, WIDTH), f"{UNET}.lora.up.weight": (320, 8)},
+        "lora", 8, WIDTH,
+    ),
+    "diffusers' processors": (
+        {
+            "unet.mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_k_lora.down.weight": (4, 64),
+            "unet.mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_k_lora.up.weight": (320, 4),
+        },
+        "lora", 4, 64,
+    ),
+    "the UNet's alone": (
+        {
+            "mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_v_lora.down.weight": (4, 64),
+            "mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_v_lora.up.weight": (320, 4),
+        },
+        "lora", 4, 64,
+    ),
+    "with text encoder": (
+        {
+            f"{UNET}.lora_A.weight": (8, 64), f"{UNET}.lora_B.weight": (320, 8),
+            f"{TEXT}.lora_linear_layer.down.weight": (16, 64), f"{TEXT}.lora_linear_layer.up.weight": (64, 16),
+        },
+        "lora", 16, 64,
+    ),
+    "kohya": ({**plain(KOHYA), **plain(KOHYA_TEXT, rank=2)}, "lora", 4, WIDTH),
+    "kohya, original blocks": (plain(KOHYA_LDM), "lora", 4, WIDTH),
+    "kohya, text encoder alone": (plain(KOHYA_TEXT), "lora", 4, WIDTH),
+    "self attention alone": (plain(KOHYA.replace("attn2_to_k", "attn1_to_k"), inputs=320), "lora", 4, None),
+    "convolutions of one pixel": (
+        {f"{CONV[:-6]}_proj_in.lora_down.weight": (4, 320, 1, 1), f"{CONV[:-6]}_proj_in.lora_up.weight": (320, 4, 1, 1)},
+        "lora", 4, None,
+    ),
+    "LoCon": (
+        {**plain(KOHYA), f"{CONV}.lora_down.weight": (4, 320, 3, 3), f"{CONV}.lora_up.weight": (320, 4, 1, 1)},
+        "locon", 4, WIDTH,
+    ),
+    "LoCon with a middle": (
+        {
+            f"{CONV}.lora_down.weight": (4, 320, 1, 1), f"{CONV}.lora_up.weight": (320, 4, 1, 1),
+            f"{CONV}.lora_mid.weight": (4, 4, 3, 3),
+        },
+        "locon", 4, None,
+    ),
+    "LoHa": (loha(KOHYA), "loha", 4, WIDTH),
+    "LoHa with cores": (
+        {**loha(CONV, inputs=320), f"{CONV}.hada_t1": (4, 4, 3, 3), f"{CONV}.hada_t2": (4, 4, 3, 3)},
+        "loha", 4, None,
+    ),
+    "LoKr": (
+        {f"{KOHYA}.lokr_w1": (4, 8), f"{KOHYA}.lokr_w2_a": (80, 6), f"{KOHYA}.lokr_w2_b": (6, 96)},
+        "lokr", 6, WIDTH,
+    ),
+    "LoKr of whole matrices": (
+        {f"{KOHYA}.lokr_w1": (4, 8), f"{KOHYA}.lokr_w2": (80, 96)},
+        "lokr", None, WIDTH,
+    ),
+    "LoKr in four": (
+        {
+            f"{KOHYA}.lokr_w1_a": (4, 2), f"{KOHYA}.lokr_w1_b": (2, 8), f"{KOHYA}.lokr_w2_a": (80, 6),
+            f"{KOHYA}.lokr_w2_b": (6, 96), f"{KOHYA}.alpha": (1,),
+        },
+        "lokr", 6, WIDTH,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_detect_recognises_every_layout_of_loras(tmp_path: Path, name: str) -> None:
+    """Kind, variant, rank and text width are read from names and shapes; the name is the file's."""
+    shapes, variant, rank, width = LAYOUTS[name]
+    path = write_tensors(tmp_path / "my style v1.2.safetensors", shapes)
+    reads = Reads()
+    entry = detect(path, reads)
+    assert (entry.name, entry.kind, entry.layout, entry.path) == (
+        "my style v1.2",
+        Kind.LORA,
+        Layout.SINGLE_FILE,
+        path,
+    )
+    assert (entry.family, entry.variant, entry.rank, entry.text_width) == ("sd15", variant, rank, width)
+    assert [component.name for component in entry.components] == ["lora"]
+    # Three for the header, one for the fingerprint of so small a file.
+    assert reads.reads <= 4
+
+
+TRANSFORMER = "transformer.single_transformer_blocks.0.attn.to_k"
+REFUSED: dict[str, tuple[Shapes, str, str]] = {
+    "SDXL by its text encoders": (plain("lora_te2_text_model_encoder_layers_0_mlp_fc1"), "unrecognised", "SDXL"),
+    "SDXL by its depth": (
+        plain("lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_k", inputs=640),
+        "unrecognised",
+        "SDXL",
+    ),
+    "SDXL by its width": (plain(KOHYA, inputs=2048), "unrecognised", "SDXL"),
+    "SD 2 by its width": (plain(KOHYA, inputs=1024), "unrecognised", "Stable Diffusion 2.x"),
+    "FLUX of kohya": (plain("lora_unet_double_blocks_0_img_attn_proj"), "unrecognised", "FLUX.1"),
+    "FLUX of diffusers": (
+        {f"{TRANSFORMER}.lora_A.weight": (4, 64), f"{TRANSFORMER}.lora_B.weight": (64, 4)},
+        "unrecognised",
+        "transformer",
+    ),
+    "another network": (
+        {"net.a.lora_A.weight": (4, 64), "net.a.lora_B.weight": (64, 4)},
+        "unrecognised",
+        "does not have: 'net.a'",
+    ),
+    "DoRA": ({**plain(KOHYA), f"{KOHYA}.dora_scale": (320, 1)}, "unrecognised", "DoRA"),
+    "OFT": ({f"{KOHYA}.oft_blocks": (4, 8, 8)}, "unrecognised", "unknown kind"),
+    "full differences": ({**plain(KOHYA), f"{CONV}.diff": (320, 320)}, "unrecognised", "unknown kind"),
+    "half of a pair": ({f"{KOHYA}.lora_down.weight": (4, WIDTH)}, "weights_mismatch", "has only down"),
+    "alpha alone": ({**plain(KOHYA), f"{CONV}.alpha": (1,)}, "weights_mismatch", "has only alpha"),
+    "three of four": (
+        {name: shape for name, shape in loha(KOHYA).items() if not name.endswith("w2_b")},
+        "weights_mismatch",
+        "hada_w2_a",
+    ),
+    "halves that do not fit": (
+        {f"{KOHYA}.lora_down.weight": (4, WIDTH), f"{KOHYA}.lora_up.weight": (320, 8)},
+        "weights_mismatch",
+        "do not fit",
+    ),
+    "no matrices": (
+        {f"{KOHYA}.lora_down.weight": (WIDTH,), f"{KOHYA}.lora_up.weight": (320, 4)},
+        "weights_mismatch",
+        "no matrices",
+    ),
+    "two widths": (
+        {**plain(KOHYA), **plain(KOHYA_TEXT, inputs=64)},
+        "weights_mismatch",
+        "several widths: [64, 768]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_detect_refuses_loras_that_cannot_be_used(tmp_path: Path, name: str) -> None:
+    """Those of other families, of unknown kinds, and those in pieces are refused with code, file and reason."""
+    shapes, code, reason = REFUSED[name]
+    path = write_tensors(tmp_path / "style.safetensors", shapes)
+    with pytest.raises(ModelRefused) as caught:
+        detect(path, Reads())
+    assert (caught.value.code, caught.value.path) == (code, path)
+    assert reason in caught.value.reason
+
+
+def test_fingerprint_of_a_file_does_not_depend_on_its_name(tmp_path: Path) -> None:
+    """Two files of equal bytes are one LoRA to whoever loads it; other bytes are another."""
+    first = write_tensors(tmp_path / "a.safetensors", plain(KOHYA))
+    second = write_tensors(tmp_path / "b/c.safetensors", plain(KOHYA))
+    assert detect(first, Reads()).fingerprint == detect(second, Reads()).fingerprint
+    raw = bytearray(second.read_bytes())
+    raw[-1] = 1
+    second.write_bytes(raw)
+    assert detect(first, Reads()).fingerprint != detect(second, Reads()).fingerprint
+
+
+def test_header_of_a_lora_may_tell_much(tmp_path: Path) -> None:
+    """Trainers write hundreds of kilobytes of captions' statistics into small files."""
+    path = write_tensors(
+        tmp_path / "a.safetensors", plain(KOHYA), metadata={"ss_tag_frequency": "x" * 900 * 1024, "ss_v2": "False"}
+    )
+    assert detect(path, Reads()).rank == 4
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: raw[:-1],
+        lambda raw: raw[: len(raw) // 2],
+        lambda raw: raw + b"\0",
+        lambda _: b"",
+        lambda _: b"PK\x03\x04",
+    ],
+)
+def test_damaged_files_are_refused_by_name(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    """A file that was cut, grew, or is something else is refused, and says which file it is."""
+    path = write_tensors(tmp_path / "style.safetensors", plain(KOHYA))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ModelRefused) as caught:
+        detect(path, Reads())
+    assert caught.value.path == path
+    assert caught.value.code in {"offsets_invalid", "header_truncated", "not_safetensors", "pickle_refused"}
