@@ -273,3 +273,27 @@ def test_every_task_is_accepted_with_its_pictures(live: Any, world: Any) -> None
             assert client.get(f"/v1/jobs/{view['id']}").json()["request"] == view["request"]
             assert view["request"]["seed"] >= 0
     assert world.count("uploads") == 2
+
+
+def test_adapters_of_the_catalogue_are_admitted_over_http(live: Any, world: Any) -> None:
+    """Tags, lists and controls find what is registered, also what came a moment ago; what does not fit is refused."""
+    for name, kind in (("frame", "lora"), ("edges", "controlnet"), ("dusk", "embedding"), ("wide", "lora")):
+        width = {"text_width": 64 if name != "wide" else 768}
+        facts = {"native_size": 0, "latent_factor": 0, "latent_channels": 0}
+        world.add_model(name, kind=kind, layout="file", **facts, **width)
+    asked = {
+        "prompt": "a circle <lora:FRAME:0.5> at dusk", "model": "narrow",
+        "controls": [{"model": "edges", "image": base64_of(SOURCE), "preprocessor": "canny"}],
+    }  # fmt: skip
+    world.add_model("narrow", text_width=64)
+    with live.client(world.key()) as client:
+        view = client.post("/v1/jobs", json=asked).json()
+        assert view["request"]["prompt"] == "a circle at dusk"
+        assert view["request"]["loras"] == [{"name": "frame", "weight": 0.5, "text_encoder_weight": None}]
+        assert view["request"]["embeddings"] == ["dusk"]
+        assert view["request"]["controls"][0]["image"] == f"upload:{SHA}"
+        refused(client.post("/v1/jobs", json=asked | {"prompt": "<lora:wide>"}), 422, "family_mismatch", "prompt")
+        refused(client.post("/v1/jobs", json=asked | {"vae": "grey"}), 422, "adapter_unknown", "vae")
+    row = world.connection.execute("select lora_key, uploads from jobs").fetchone()
+    assert row["lora_key"]
+    assert row["uploads"] == [SHA]

@@ -44,13 +44,13 @@ def model(name: str, kind: Kind = Kind.CHECKPOINT, **changes: Any) -> ModelEntry
     return ModelEntry(**(values | changes))
 
 
-BASE = model("shapes-sd15", default_steps=20)
+BASE = model("shapes-sd15", default_steps=20, text_width=64)
 MODELS = (
     BASE,
     model("shapes-inpaint", variant="inpaint"),
     model("frame", Kind.LORA),
     model("ground", Kind.LORA),
-    model("foreign", Kind.LORA, family="flux"),
+    model("foreign", Kind.LORA, text_width=768),
     model("dusk", Kind.EMBEDDING),
     model("canny-net", Kind.CONTROLNET),
     model("grey", Kind.VAE),
@@ -108,7 +108,7 @@ def test_admit_finds_embeddings_in_the_prompts() -> None:
     """Names in either prompt count as if they were listed, but only those that fit the checkpoint."""
     found = drawn(TXT | {"prompt": "a circle at DUSK", "negative_prompt": "dawn"})
     assert found.embeddings == ["dusk"]
-    foreign = model("dawn", Kind.EMBEDDING, family="flux")
+    foreign = model("dawn", Kind.EMBEDDING, text_width=768)
     assert drawn(TXT | {"prompt": "a circle at dawn"}, models=(*MODELS, foreign)).embeddings == []
 
 
