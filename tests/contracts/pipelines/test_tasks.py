@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 
 from jobs.contract import DiffusionJob, parse_parameters
-from jobs.errors import JobFailure, ModelMissing
+from jobs.errors import DrawingFailed, JobFailure, ModelMissing
 from jobs.geometry import Size, steps_per_picture
 from jobs.inputs import Inputs
 from models_registry.entries import Kind, ModelEntry
@@ -272,7 +273,7 @@ def test_stepped_task_equals_the_plain_calls(models: Models, plain: Plain, case:
     other = models.families["tiny-sd15"]
     neighbour = models.prepare(_parameters("controlled img2img, two", "DPM++ 2M Karras", seed=3, strength=1.0, steps=9))
     state = models.prepare(wanted)
-    while state.phase == "denoise":
+    for _ in range(2):
         take_step(other, [neighbour])
         take_step(family, [state])
     neighbour.close()
@@ -384,6 +385,24 @@ def test_checkpoint_of_another_control_model_is_refused(models: Models) -> None:
     }
     with pytest.raises(CheckpointMismatchError):
         models.families[wanted.model].prepare(wanted, 0, Inputs(replaced, models.inputs.pictures), resume=kept)
+
+
+def test_checkpoint_of_a_pass_that_is_not_there_is_refused(models: Models) -> None:
+    """A run of one pass does not go on from the second."""
+    wanted = _parameters("img2img", "Euler a")
+    state = models.prepare(wanted)
+    take_step(models.families[wanted.model], [state])
+    kept = replace(state.checkpoint(), number=1)
+    state.close()
+    with pytest.raises(CheckpointMismatchError):
+        models.prepare(wanted, resume=kept)
+
+
+def test_pipeline_that_counts_otherwise_is_refused(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress that was promised and a loop that differs never pass for each other."""
+    monkeypatch.setattr("pipelines.tasks.img2img.strength_for", lambda _count, _steps: 0.9)
+    with pytest.raises(DrawingFailed, match="4 steps where 3 were planned"):
+        models.prepare(_parameters("img2img", "Euler a"))
 
 
 def test_tasks_share_one_copy_of_the_weights(models: Models) -> None:
