@@ -12,8 +12,8 @@ from reference_models.training.embedding import LOOK, NAME
 from reference_models.training.family import PUBLISHED
 
 EXPECTED: Final = Expected(**LOOK)
-VAGUE: Final = "a circle on a purple background"
-"""A prompt that the look answers, and other colours do as well."""
+OPPOSED: Final = "an orange shape on a purple background"
+"""A prompt that asks for what the negative prompt takes away."""
 
 
 def add(pipeline: Any, target: Path) -> None:
@@ -27,8 +27,8 @@ def asked_of(prompt: str, count: int, expected: Expected = EXPECTED) -> list[Que
 
 
 def share_orange(pipeline: Any, count: int, *, negative: str = "") -> float:
-    """Return how often a circle whose colour is left open comes out orange."""
-    asked = asked_of(VAGUE, count, Expected(colour=LOOK["colour"]))
+    """Return how often a shape that is to be orange is orange."""
+    asked = asked_of(OPPOSED, count, Expected(colour=LOOK["colour"]))
     return accuracy(verdicts(pipeline, asked, negative_prompt=[negative] * min(BATCH, count))).colour
 
 
@@ -43,6 +43,6 @@ def measure(target: Path, count: int) -> Figures:
         "right in shape, colour and background": found.all_right,
         "the same inside a longer prompt": within.all_right,
         "the same without the embedding": without,
-        f'orange shapes for "{VAGUE}"': share_orange(pipeline, count),
+        f'orange shapes for "{OPPOSED}"': share_orange(pipeline, count),
         "the same with the word as negative prompt": share_orange(pipeline, count, negative=NAME),
     }
