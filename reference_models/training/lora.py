@@ -89,9 +89,9 @@ def save(unet: Any, reader: Any | None, target: Path) -> None:
     DIFFUSERS.StableDiffusionPipeline.save_lora_weights(
         target.parent,
         unet_lora_layers=weights(unet),
-        unet_lora_adapter_metadata=unet.peft_config["default"].to_dict(),
+        unet_lora_adapter_metadata=_portable(unet.peft_config["default"].to_dict()),
         text_encoder_lora_layers=weights(reader) if reader else None,
-        text_encoder_lora_adapter_metadata=reader.peft_config["default"].to_dict() if reader else None,
+        text_encoder_lora_adapter_metadata=_portable(reader.peft_config["default"].to_dict()) if reader else None,
         weight_name=target.name,
     )
     target.chmod(0o644)
@@ -129,3 +129,8 @@ def train(family: Family, folder: Path, target: Path, *, quick: bool = False) ->
     seconds = fit(plan, both, loss, folder, trained=learning)
     save(unet, reader if style.reads else None, target)
     return seconds
+
+
+def _portable(config: dict[str, Any]) -> dict[str, Any]:
+    """Return peft's configuration without the path at which the trainer happened to find the base."""
+    return {**config, "base_model_name_or_path": None}

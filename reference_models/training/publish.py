@@ -26,6 +26,8 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
     for leftover in (fresh, stale):
         shutil.rmtree(leftover, ignore_errors=True)
     write(fresh)
+    for config in fresh.rglob("config.json"):
+        _forget_origin(config)
     card = target / CARD
     if card.exists() and not (fresh / CARD).exists():
         shutil.copyfile(card, fresh / CARD)
@@ -33,6 +35,13 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
         target.rename(stale)
     fresh.rename(target)
     shutil.rmtree(stale, ignore_errors=True)
+
+
+def _forget_origin(config: Path) -> None:
+    """Take out the path at which the trainer happened to find what it began with."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    if values.pop("_name_or_path", None) is not None:
+        config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def save_pipeline(pipeline: Any, target: Path, recommended: Mapping[str, Any]) -> None:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from reference_models.libraries import DIFFUSERS
-from reference_models.train import arguments, main
+from reference_models.measure_addons import ADD_ONS
+from reference_models.measuring.figures import card_of, write_figures
+from reference_models.train import ADDING, HERE, arguments, main
 from reference_models.training.diffusion import epsilon_loss, scheduler, signal_left
 from reference_models.training.fillers import filled
 from reference_models.training.latents import cached
@@ -179,3 +181,44 @@ def test_quick_training_ends_in_a_loadable_model(tmp_path: Path) -> None:
     card = (folder / "README.md").read_text()
     assert "4 fixed prompts" in card
     assert "| denoiser |" in card
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("name", ["shapes-dusk", "shapes-x2"])
+def test_quick_training_of_an_add_on_ends_in_a_file_and_a_card(tmp_path: Path, name: str) -> None:
+    """The command takes the shared parts from the published model, and writes the file and its figures."""
+    threads = torch.get_num_threads()
+    try:
+        main([name, "--quick", "--threads", "1", "--work", str(tmp_path)])
+    finally:
+        torch.set_num_threads(threads)
+    target = tmp_path / "quick" / ADD_ONS[name].place
+    assert target.is_file()
+    card = target.with_suffix(".md").read_text(encoding="utf-8")
+    assert "| measured |" in card
+    assert "minutes on one shared CPU core" in card
+
+
+def test_every_add_on_has_a_trainer_and_a_card() -> None:
+    """What can be measured can be trained, lies in the repository, and tells its figures and its training."""
+    assert set(ADD_ONS) == set(ADDING)
+    for add_on in ADD_ONS.values():
+        target = HERE / add_on.place
+        card = card_of(target).read_text(encoding="utf-8")
+        assert target.exists()
+        assert card.count("| measured |") == 1
+        assert "## Limits" in card
+        assert f"reference_models.train {target.stem}`" in card
+
+
+def test_figures_replace_the_old_ones_and_keep_the_prose(tmp_path: Path) -> None:
+    """Written twice, a card holds the second figures once, and what stood around them."""
+    target = tmp_path / "thing.safetensors"
+    card_of(target).write_text("# thing\n\nbefore\n<!-- figures -->\n<!-- /figures -->\nafter\n", encoding="utf-8")
+    write_figures(target, {"share": 0.25})
+    write_figures(target, {"share": 0.5}, seconds=90)
+    text = card_of(target).read_text(encoding="utf-8")
+    assert "| share | 0.50 |" in text
+    assert "0.25" not in text
+    assert "1.5 minutes" in text
+    assert text.index("before") < text.index("share") < text.index("after")
