@@ -114,6 +114,13 @@ class MediaTypeUnsupported(HttpRefused):
     status = 415
 
 
+class UpgradeRequired(HttpRefused):
+    """The path speaks WebSocket alone."""
+
+    code = "upgrade_required"
+    status = 426
+
+
 class PictureDamaged(HttpRefused):
     """The stored picture is not the one that was recorded."""
 

@@ -32,8 +32,10 @@ from broker_api.refusals import (
     PictureMissing,
     Starting,
     StorageUnavailable,
+    UpgradeRequired,
 )
 from broker_api.uploads import MEDIA_TYPES, UploadView, create_upload, read_one_upload
+from broker_api.sockets import PATH, plain_request
 from jobs.contract import REQUESTS, JobView, parse_request
 from jobs.control import JobActive
 from jobs.errors import (
@@ -116,6 +118,15 @@ _JOBS: Final = (
             Answer(204, "The last event is known to the client: nothing will follow."),
         ),
         errors=(NotFound,),
+    ),
+    Endpoint(
+        "GET", PATH, "progressSocket", "Follow many jobs over one WebSocket", "jobs", plain_request,
+        description=(
+            "Open it as WebSocket with the key as Bearer header, or from a browser with the protocols `imagefleet.v1` and "
+            '`imagefleet.key.<key>`. Send `{"type": "subscribe", "jobs": ["<id>"], "batches": [], "mine": false, "after": '
+            '{"<id>": "1-7"}}`; each event comes as its JSON with its `id`, as over server-sent events. A plain request is refused.'
+        ),
+        answers=(Answer(101, "The WebSocket is open."),), errors=(UpgradeRequired, OriginForeign),
     ),
     Endpoint(
         "GET", "/v1/jobs/{id}/images/{n}", "readImage", "Read a picture", "jobs", read_picture,

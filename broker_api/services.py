@@ -17,6 +17,7 @@ from broker_api.keys import KeyRing
 from broker_api.listening import Hub
 from broker_api.metrics import Metrics
 from broker_api.pictures import PictureDoor
+from broker_api.newcomers import Newcomers
 from broker_api.problems import DATABASE_ERRORS
 from broker_api.relay import Relay
 from broker_api.snapshots import Snapshots
@@ -52,6 +53,7 @@ class Services:
     keys: KeyRing
     snapshots: Snapshots
     hub: Hub
+    newcomers: Newcomers
     relay: Relay
     metrics: Metrics
     #: Speaks to Flower; None where no Flower runs.
@@ -99,7 +101,7 @@ async def open_services(settings: Settings, urls: ServiceUrls) -> AsyncIterator[
         storage = open_storage(settings.storage, endpoint=settings.storage_endpoint)
         services = Services(
             settings, pool, client, storage, PictureDoor(pool, storage, settings.max_pixels), keys,
-            snapshots, hub, relay, metrics, flower,
+            snapshots, hub, Newcomers(pool), relay, metrics, flower,
         )  # fmt: skip
         with contextlib.suppress(*DATABASE_ERRORS):
             await snapshots.refresh()
@@ -121,6 +123,7 @@ async def _running(services: Services) -> AsyncIterator[None]:
         asyncio.create_task(services.snapshots.keep_fresh()),
         asyncio.create_task(services.keys.keep_last_used()),
         asyncio.create_task(services.relay.run()),
+        asyncio.create_task(services.newcomers.run()),
     ]
     try:
         yield

@@ -78,6 +78,9 @@ where jobs.id = %(job)s and images.index = %(index)s and jobs.state = 'succeeded
 
 _PRESENT: Final = f"select {PRESENT_COLUMNS} from jobs where jobs.id = any (%(jobs)s) and {_MINE}"
 
+_BATCHES: Final = f"""select {PRESENT_COLUMNS}, batches.id as batch from batches left join jobs on jobs.batch = batches.id
+where batches.id = any (%(batches)s) and (%(owner)s::text is null or batches.owner = %(owner)s) order by jobs.id"""
+
 _QUEUES: Final = f"""
 with waiting as (
     select queue, count(*) filter (where state = 'queued') as queued, count(*) filter (where state = 'running') as running,
@@ -201,6 +204,18 @@ async def present_changes(
     """Return the present state of each job, as the event that announced it; unknown jobs are missing."""
     rows = await _rows(connection, _PRESENT, {"jobs": list(jobs), "owner": owner})
     return {row["id"]: present(row) for row in rows}
+
+
+async def present_batches(
+    connection: "psycopg.AsyncConnection[Any]", owner: str | None, batches: Sequence[UUID]
+) -> dict[UUID, dict[UUID, Change]]:
+    """Return for each batch the present state of its jobs; unknown batches are missing."""
+    found: dict[UUID, dict[UUID, Change]] = {}
+    for row in await _rows(connection, _BATCHES, {"batches": list(batches), "owner": owner}):
+        members = found.setdefault(row["batch"], {})
+        if row["id"] is not None:
+            members[row["id"]] = present(row)
+    return found
 
 
 async def queues(connection: "psycopg.AsyncConnection[Any]") -> list[QueueView]:
