@@ -58,12 +58,15 @@ class JobPage(BaseModel):
 
 async def create_job(call: Call) -> Response:
     """Admit and store a job, and answer at once or when it has ended."""
-    seconds = call.query(CreateQuery).wait
-    key = _idempotency_key(call.request)
-    request = cast("JobRequest", call.body(Request))
+    return await accept(call, cast("JobRequest", call.body(Request)), call.query(CreateQuery))
+
+
+async def accept(call: Call, request: JobRequest, query: CreateQuery) -> Response:
+    """Do with a request, wherever it came from, what `POST /v1/jobs` does."""
+    seconds = query.wait
     door, owner = call.services.pictures, call.principal.owner
     pictures = await door.take(owner, request)
-    job = await _admit(call, request, pictures, key)
+    job = await admit(call, request, pictures, idempotency_key(call.request))
     # Only what is admitted is kept.
     await door.keep(owner, pictures)
     async with call.services.pool.connection() as connection:
@@ -125,24 +128,24 @@ async def delete_job(call: Call) -> Response:
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
-async def _admit(call: Call, request: JobRequest, pictures: Pictures, idempotency_key: str | None) -> NewJob:
+async def admit(call: Call, request: JobRequest, pictures: Pictures, key: str | None = None) -> NewJob:
+    """Return the job to store, raising a `RequestRefused` that names the field at fault."""
     snapshots = call.services.snapshots
     named = with_pictures(request, lambda place, _: upload_ref(pictures.by_field[place].sha256))
 
-    def admit(snapshot: Snapshot) -> NewJob:
+    def decide(snapshot: Snapshot) -> NewJob:
         admission = Admission(snapshot.catalogue, snapshot.fleet, call.services.settings.max_pixels)
-        return admission.admit(
-            named, owner=call.principal.owner, pictures=pictures.by_field, idempotency_key=idempotency_key
-        )
+        return admission.admit(named, owner=call.principal.owner, pictures=pictures.by_field, idempotency_key=key)
 
     try:
-        return admit(snapshots.now)
+        return decide(snapshots.now)
     except (ModelUnknown, AdapterUnknown, PreprocessorUnknown, HardwareUnknown, TooLargeForFleet):
         # It may be newer than the snapshot.
-        return admit(await snapshots.refresh())
+        return decide(await snapshots.refresh())
 
 
-def _idempotency_key(request: HttpRequest) -> str | None:
+def idempotency_key(request: HttpRequest) -> str | None:
+    """Return the header's value, raising `HeaderInvalid` for one that cannot be kept."""
     key = request.headers.get("idempotency-key")
     if key is None:
         return None

@@ -65,6 +65,20 @@ class Forbidden(HttpRefused):
     status = 403
 
 
+class SignatureInvalid(HttpRefused):
+    """The URL's signature is not this fleet's."""
+
+    code = "signature_invalid"
+    status = 403
+
+
+class UrlExpired(HttpRefused):
+    """The URL has expired."""
+
+    code = "url_expired"
+    status = 410
+
+
 class NotFound(HttpRefused):
     """There is nothing here."""
 
@@ -91,6 +105,13 @@ class PictureMissing(HttpRefused):
 
     code = "picture_missing"
     status = 410
+
+
+class MetadataMissing(HttpRefused):
+    """The picture's file does not say how it was made."""
+
+    code = "metadata_missing"
+    status = 422
 
 
 class BodyTooLarge(HttpRefused):

@@ -1,7 +1,5 @@
 """What readers may know of jobs; a foreign job and an unknown one look alike."""
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,18 +11,12 @@ from pydantic import BaseModel
 
 from jobs.changes import PRESENT_COLUMNS, Change, present
 from jobs.contract import Image, JobError, JobView, Progress, parse_parameters
-from jobs.errors import RequestRefused
+from jobs.cursors import decode_cursor, encode_cursor
 from jobs.roster import ONLINE
 from jobs.states import State
 
 #: A position beyond this is not counted out.
 FAR_AWAY: Final = 1000
-
-
-class CursorInvalid(RequestRefused):
-    """The cursor is not one this list gave out."""
-
-    code = "cursor_invalid"
 
 
 class QueueView(BaseModel):
@@ -171,21 +163,10 @@ async def list_jobs(
     limit: int = 50,
 ) -> tuple[list[JobView], str | None]:
     """Return a page of jobs, newest first, and the cursor of the next page; raise `CursorInvalid`."""
-    before = None if cursor is None else _decode_cursor(cursor)
+    before = None if cursor is None else decode_cursor(cursor)
     rows = await _rows(connection, _LIST, {"owner": owner, "state": state, "before": before, "limit": limit + 1})
-    following = _encode_cursor(rows[limit - 1]["id"]) if len(rows) > limit else None
+    following = encode_cursor(rows[limit - 1]["id"]) if len(rows) > limit else None
     return [view(row) for row in rows[:limit]], following
-
-
-def _encode_cursor(last: UUID) -> str:
-    return base64.urlsafe_b64encode(last.bytes).decode().rstrip("=")
-
-
-def _decode_cursor(cursor: str) -> UUID:
-    try:
-        return UUID(bytes=base64.b64decode(cursor.encode("ascii") + b"==", altchars=b"-_", validate=True))
-    except (ValueError, UnicodeEncodeError, binascii.Error):
-        raise CursorInvalid("The cursor is not one this list gave out.", field="cursor") from None
 
 
 async def read_image(

@@ -13,6 +13,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     Numeric,
@@ -98,6 +99,18 @@ jobs = Table(
     Index("jobs_owner", "owner", "id"),
     Index("jobs_active", "owner", "state", "id", postgresql_where=text("state in ('queued', 'running')")),
     Index("jobs_members", "batch", "id", postgresql_where=text("batch is not null")),
+    Index(
+        "jobs_prompt",
+        text("to_tsvector('simple', request ->> 'prompt')"),
+        postgresql_using="gin",
+        postgresql_where=text("state = 'succeeded'"),
+    ),
+    Index(
+        "jobs_labels",
+        text("(request -> 'labels') jsonb_path_ops"),
+        postgresql_using="gin",
+        postgresql_where=text("request -> 'labels' <> '{}'"),
+    ),
     Index("jobs_finished", "finished_at", postgresql_where=text("finished_at is not null")),
     # Jobs without pictures are not in it, and cost it nothing.
     Index("jobs_uploads", "uploads", postgresql_using="gin", postgresql_where=text("uploads <> '{}'")),
@@ -144,6 +157,21 @@ images = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("key", Text, nullable=False, unique=True),
+    Index("images_seed", "seed"),
+)
+
+#: Smaller copies, made when they are first asked for; a trigger leaves their files to `garbage` when they are deleted.
+thumbnails = Table(
+    "thumbnails",
+    metadata,
+    Column("job", Uuid, primary_key=True),
+    Column("index", SmallInteger, primary_key=True),
+    #: Longest side, pixels.
+    Column("size", SmallInteger, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    ForeignKeyConstraint(["job", "index"], ["images.job", "images.index"], ondelete="CASCADE"),
 )
 
 #: Pictures that clients sent; the bytes lie once under their SHA-256, whoever has them.

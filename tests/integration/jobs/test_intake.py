@@ -9,9 +9,10 @@ import psycopg
 import pytest
 
 from infra.database import CONNECT, AsyncConnection, Connection
+from jobs.cursors import CursorInvalid
 from jobs.errors import IdempotencyMismatch
 from jobs.intake import Accepted, NewJob, submit
-from jobs.reading import CursorInvalid, list_jobs, present_changes, queues, read_job
+from jobs.reading import list_jobs, present_changes, queues, read_job
 from jobs.states import State
 
 
