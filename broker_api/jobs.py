@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 from typing import Any, Final, cast
+from uuid import UUID
 
 from pydantic import BaseModel, Field
 from starlette.requests import Request as HttpRequest
@@ -15,14 +16,16 @@ from broker_api.pictures import Pictures
 from broker_api.refusals import HeaderInvalid
 from broker_api.snapshots import Snapshot
 from jobs.changes import Change
-from jobs.contract import JobRequest, JobView, Request
+from jobs.contract import JobRequest, JobView, Request, Task
 from jobs.control import cancel, delete
 from jobs.errors import AdapterUnknown, HardwareUnknown, ModelUnknown, PreprocessorUnknown, TooLargeForFleet
 from jobs.fleet import Fleet
 from jobs.geometry import total_steps
 from jobs.intake import Accepted, NewJob, submit
+from jobs.labels import Labels, parse_labels
+from jobs.parts import Name
 from jobs.pictures import upload_ref, with_pictures
-from jobs.reading import list_jobs, read_job, view
+from jobs.reading import JobSearch, list_jobs, read_job, view
 from jobs.states import TERMINAL, State
 
 LONGEST_IDEMPOTENCY_KEY: Final = 255
@@ -45,6 +48,11 @@ class ListQuery(Query):
     """Which jobs to list."""
 
     state: State | None = None
+    active: bool = Field(default=False, description="Only those that wait or run.")
+    task: Task | None = None
+    model: Name | None = None
+    labels: Labels | None = None
+    batch: UUID | None = None
     cursor: str | None = Field(default=None, max_length=200, description="`next_cursor` of the page before.")
     limit: int = Field(default=50, ge=1, le=MOST_LISTED)
 
@@ -97,9 +105,17 @@ async def read_one_job(call: Call) -> Response:
 async def list_page(call: Call) -> Response:
     """Return a page of jobs."""
     query = call.query(ListQuery)
+    wanted = JobSearch(
+        state=query.state,
+        active=query.active,
+        task=query.task,
+        model=query.model,
+        labels=None if query.labels is None else parse_labels(query.labels),
+        batch=query.batch,
+    )
     async with call.services.pool.connection() as connection:
         items, following = await list_jobs(
-            connection, call.principal.sees, state=query.state, cursor=query.cursor, limit=query.limit
+            connection, call.principal.sees, wanted, cursor=query.cursor, limit=query.limit
         )
     return json_answer(JobPage(items=items, next_cursor=following))
 

@@ -28,6 +28,7 @@ Send an API key as `Authorization: Bearer <key>`. Errors are RFC 9457 problem do
 _TAGS: Final = (
     ("jobs", "Draw pictures and follow how."),
     ("uploads", "Pictures to start from."),
+    ("batches", "Many jobs in one transaction, as one."),
     ("results", "Pictures: search, share, draw again, delete."),
     ("fleet", "Models, workers, queues."),
     ("keys", "API keys; for admins."),

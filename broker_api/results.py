@@ -1,7 +1,7 @@
 """GET /v1/results: an owner's pictures, searched; one of them with its parameters; deleting them."""
 
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Final
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, Field
@@ -11,13 +11,12 @@ from broker_api.answers import json_answer
 from broker_api.endpoints import Call, Query, not_found
 from broker_api.images import picture_index
 from jobs.contract import MAX_SEED, Task
-from jobs.labels import parse_labels
+from jobs.labels import Labels, parse_labels
 from jobs.parts import Name, Strict, Text
 from jobs.results import ResultView, Search, delete_results, read_result, search_results
 
 MOST_LISTED: Final = 200
 MOST_DELETED: Final = 1000
-Labels = Annotated[Text, Field(max_length=2000, description="`name:value`, several with commas; all must be there.")]
 
 
 class ResultQuery(Query):

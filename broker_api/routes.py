@@ -3,6 +3,8 @@
 from typing import Final
 
 from broker_api.adapters import AdapterPage, AdapterQuery, list_adapters
+from broker_api.backends import BackendPage, list_backends
+from broker_api.batch_routes import BATCH_ENDPOINTS
 from broker_api.endpoints import Answer, Body, Endpoint, FileBody
 from broker_api.events import read_events
 from broker_api.fleet import ModelPage, QueuePage, WorkerPage, list_models, list_queues, list_workers
@@ -39,6 +41,7 @@ from jobs.contract import REQUESTS, JobView, parse_request
 from jobs.control import JobActive
 from jobs.cursors import CursorInvalid
 from jobs.errors import PictureRefused, PictureTooLarge
+from jobs.labels import LabelsInvalid
 
 _LOCATION: Final = {"Location": "Path of the job."}
 _NOT_MODIFIED: Final = Answer(304, "The client's copy is still right.")
@@ -66,7 +69,7 @@ _JOBS: Final = (
     ),
     Endpoint(
         "GET", "/v1/jobs", "listJobs", "List jobs, newest first", "jobs", list_page,
-        query=ListQuery, answers=(Answer(200, "A page of jobs.", JobPage),), errors=(CursorInvalid,),
+        query=ListQuery, answers=(Answer(200, "A page of jobs.", JobPage),), errors=(CursorInvalid, LabelsInvalid),
     ),
     Endpoint(
         "GET", "/v1/jobs/{id}", "readJob", "Read a job", "jobs", read_one_job,
@@ -148,6 +151,10 @@ _FLEET: Final = (
         answers=(Answer(200, "All workers known.", WorkerPage),),
     ),
     Endpoint(
+        "GET", "/v1/backends", "listBackends", "What the fleet can draw now", "fleet", list_backends,
+        answers=(Answer(200, "The classes of workers that are online.", BackendPage),),
+    ),
+    Endpoint(
         "GET", "/v1/queues", "listQueues", "List queues", "fleet", list_queues,
         answers=(Answer(200, "All queues.", QueuePage),),
     ),
@@ -213,5 +220,5 @@ _PAGES: Final = (
 )  # fmt: skip
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
-    *_JOBS, *RESULT_ENDPOINTS, *_UPLOADS, *_FLEET, *_KEYS, *_OPERATIONS, *_PAGES,
+    *_JOBS, *RESULT_ENDPOINTS, *BATCH_ENDPOINTS, *_UPLOADS, *_FLEET, *_KEYS, *_OPERATIONS, *_PAGES,
 )  # fmt: skip

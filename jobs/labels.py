@@ -1,6 +1,13 @@
 """How a query names labels: `project:stars,set:a`; pure."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from jobs.errors import RequestRefused
+from jobs.parts import Text
+
+Labels = Annotated[Text, Field(max_length=2000, description="`name:value`, several with commas; all must be there.")]
 
 
 class LabelsInvalid(RequestRefused):

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
 import psycopg
 from psycopg.rows import dict_row, tuple_row
+from psycopg.types.json import Jsonb
 from pydantic import BaseModel
 
 from jobs.changes import PRESENT_COLUMNS, Change, present
@@ -27,6 +29,22 @@ class QueueView(BaseModel):
     running: int
     oldest_wait_s: float | None
     workers: int
+
+
+@dataclass(frozen=True)
+class JobSearch:
+    """Which jobs to list."""
+
+    state: State | None = None
+    #: Those that wait or run.
+    active: bool | None = None
+    task: str | None = None
+    model: str | None = None
+    labels: Mapping[str, str] | None = None
+    batch: UUID | None = None
+
+
+ALL_JOBS: Final = JobSearch()
 
 
 @dataclass(frozen=True)
@@ -61,9 +79,17 @@ _VIEWED: Final = """jobs.id, jobs.state, jobs.task, jobs.request, jobs.queue, jo
 
 _READ: Final = f"""select {_VIEWED}, {_IMAGES}, {_AHEAD}, {_WAITING} from jobs where jobs.id = %(job)s and {_MINE}"""
 
-_LIST: Final = f"""select {_VIEWED}, {_IMAGES}, null as ahead, {_WAITING} from jobs
-where {_MINE} and (%(state)s::text is null or state = %(state)s) and (%(before)s::uuid is null or id < %(before)s)
-order by id desc limit %(limit)s"""
+#: Only what is asked for is part of the statement, so that the indexes serve it.
+_FILTERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "state": "state = %(state)s",
+        "active": "state in ('queued', 'running')",
+        "task": "task = %(task)s",
+        "model": "request ->> 'model' = %(model)s",
+        "labels": "request -> 'labels' <> '{}' and request -> 'labels' @> %(labels)s",
+        "batch": "batch = %(batch)s",
+    }
+)
 
 _IMAGE: Final = f"""select images.key, images.sha256, images.mime, images.bytes from images join jobs on jobs.id = images.job
 where jobs.id = %(job)s and images.index = %(index)s and jobs.state = 'succeeded' and {_MINE}"""
@@ -157,14 +183,25 @@ async def read_job(connection: "psycopg.AsyncConnection[Any]", owner: str | None
 async def list_jobs(
     connection: "psycopg.AsyncConnection[Any]",
     owner: str | None,
+    wanted: JobSearch = ALL_JOBS,
     *,
-    state: State | None = None,
     cursor: str | None = None,
     limit: int = 50,
+    oldest_first: bool = False,
 ) -> tuple[list[JobView], str | None]:
-    """Return a page of jobs, newest first, and the cursor of the next page; raise `CursorInvalid`."""
-    before = None if cursor is None else decode_cursor(cursor)
-    rows = await _rows(connection, _LIST, {"owner": owner, "state": state, "before": before, "limit": limit + 1})
+    """Return a page of jobs, newest first by default, and the cursor of the next page; raise `CursorInvalid`."""
+    values = {name: getattr(wanted, name) for name in _FILTERS if getattr(wanted, name)}
+    conditions = [_MINE, *(_FILTERS[name] for name in values)]
+    if wanted.labels:
+        values["labels"] = Jsonb(dict(wanted.labels))
+    if cursor is not None:
+        values["last"] = decode_cursor(cursor)
+        conditions.append("id > %(last)s" if oldest_first else "id < %(last)s")
+    statement = (
+        f"select {_VIEWED}, {_IMAGES}, null as ahead, {_WAITING} from jobs where {' and '.join(conditions)} "
+        f"order by id {'asc' if oldest_first else 'desc'} limit %(limit)s"
+    )
+    rows = await _rows(connection, statement, {**values, "owner": owner, "limit": limit + 1})
     following = encode_cursor(rows[limit - 1]["id"]) if len(rows) > limit else None
     return [view(row) for row in rows[:limit]], following
 
