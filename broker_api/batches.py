@@ -15,14 +15,14 @@ from broker_api.answers import json_answer
 from broker_api.endpoints import Call, Query, not_found
 from broker_api.jobs import MOST_LISTED, admit, idempotency_key
 from broker_api.pictures import Pictures
-from jobs.batches import BatchSummary, cancel_batch, list_batches, read_batch, submit_batch
+from jobs.batches import BatchSummary, cancel_batch, last_waiting, list_batches, read_batch, submit_batch
 from jobs.contract import JobRequest, JobView, parse_request
 from jobs.errors import RequestRefused
 from jobs.intake import NewJob
 from jobs.matrix import MOST_JOBS, expand
 from jobs.parts import Strict, Text
 from jobs.pictures import pictures_of
-from jobs.reading import JobSearch, list_jobs
+from jobs.reading import JobSearch, list_jobs, read_job
 
 #: Other requests are answered after so many of a batch have been admitted.
 ADMITTED_AT_ONCE: Final = 20
@@ -130,10 +130,15 @@ async def read_one_batch(call: Call) -> Response:
     query = call.query(BatchQuery)
     items: list[JobView] = []
     following = None
+    pace = call.services.snapshots.pace
     async with call.services.pool.connection() as connection:
         found = await read_batch(connection, call.principal.sees, call.job())
         if found is None:
             raise not_found()
+        last = await last_waiting(connection, found)
+        view = None if last is None else await read_job(connection, None, last, pace)
+        if view is not None:
+            found = found.model_copy(update={"eta_s": view.eta_s})
         if query.limit:
             items, following = await list_jobs(
                 connection,
@@ -142,6 +147,7 @@ async def read_one_batch(call: Call) -> Response:
                 cursor=query.cursor,
                 limit=query.limit,
                 oldest_first=True,
+                pace=pace,
             )
     return json_answer(BatchView(**found.model_dump(), items=items, next_cursor=following))
 

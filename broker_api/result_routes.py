@@ -4,7 +4,7 @@ from typing import Final
 
 from broker_api.endpoints import Answer, Body, Endpoint, parse_json
 from broker_api.images import ImageQuery, SignedQuery, SignedUrl, SignUrl, read_picture, read_signed_picture, sign_url
-from broker_api.jobs import CreateQuery
+from broker_api.jobs import CreateQuery, JobOrDryRun
 from broker_api.refusals import (
     DatabaseUnavailable,
     MetadataMissing,
@@ -40,7 +40,12 @@ _IF_NONE_MATCH: Final = {"If-None-Match": "ETags the client has."}
 _LOCATION: Final = {"Location": "Path of the job."}
 _ACCEPTED: Final = (
     Answer(202, "Accepted: it waits or runs.", JobView, headers=_LOCATION),
-    Answer(200, "Accepted and ended within `wait`.", JobView, headers=_LOCATION),
+    Answer(
+        200,
+        "Accepted and ended within `wait`; or with `dry_run` what would become of it.",
+        JobOrDryRun,
+        headers=_LOCATION,
+    ),
 )
 _ONE_PIXEL: Final = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAAOnRFWHRwYXJhbWV0ZXJzAGEgcmVkIGNpcmNsZQpTdGVwczogMjAsIFNhbXBsZX"

@@ -5,18 +5,22 @@ from typing import Final
 from broker_api.adapters import AdapterPage, AdapterQuery, list_adapters
 from broker_api.backends import BackendPage, list_backends
 from broker_api.batch_routes import BATCH_ENDPOINTS
-from broker_api.endpoints import Answer, Body, Endpoint, FileBody
+from broker_api.endpoints import Answer, Body, Endpoint, FileBody, parse_json
 from broker_api.events import read_events
 from broker_api.fleet import ModelPage, QueuePage, WorkerPage, list_models, list_queues, list_workers
 from broker_api.flower import proxy_flower, redirect_to_flower
 from broker_api.health import Health, Readiness, SystemStatus, healthz, metrics, readyz, system_status
 from broker_api.jobs import (
     CreateQuery,
+    DeletedJobs,
+    DeleteJobs,
+    JobOrDryRun,
     JobPage,
     ListQuery,
     cancel_job,
     create_job,
     delete_job,
+    delete_jobs,
     list_page,
     read_one_job,
 )
@@ -63,13 +67,20 @@ _JOBS: Final = (
         headers=IDEMPOTENCY,
         answers=(
             Answer(202, "Accepted: it waits or runs.", JobView, headers=_LOCATION),
-            Answer(200, "Accepted and ended within `wait`.", JobView, headers=_LOCATION),
+            Answer(200, "Accepted and ended within `wait`; or with `dry_run` what would become of it.", JobOrDryRun, headers=_LOCATION),
         ),
         errors=SUBMIT_ERRORS,
     ),
     Endpoint(
         "GET", "/v1/jobs", "listJobs", "List jobs, newest first", "jobs", list_page,
         query=ListQuery, answers=(Answer(200, "A page of jobs.", JobPage),), errors=(CursorInvalid, LabelsInvalid),
+    ),
+    Endpoint(
+        "POST", "/v1/jobs/delete", "deleteJobs", "Delete jobs that have ended, and their pictures", "jobs", delete_jobs,
+        body=Body(
+            models=(DeleteJobs,), parse=parse_json(DeleteJobs), example={"jobs": ["01990000-0000-7000-8000-000000000000"]},
+        ),
+        answers=(Answer(200, "Those that are gone.", DeletedJobs),),
     ),
     Endpoint(
         "GET", "/v1/jobs/{id}", "readJob", "Read a job", "jobs", read_one_job,

@@ -61,6 +61,12 @@ _READ: Final = f"{_SUMMARY} where batches.id = %(batch)s and {_MINE} group by ba
 _LIST: Final = f"""{_SUMMARY} where batches.id in (select id from batches where {_MINE}
     and (%(before)s::uuid is null or id < %(before)s) order by id desc limit %(limit)s) group by batches.id order by batches.id desc"""
 
+#: The job that is drawn last: on it depends when the batch ends.
+_LAST: Final = """
+select id from jobs where batch = %(batch)s and state in ('queued', 'running')
+order by state = 'queued' desc, priority desc, fair_order desc, id desc limit 1
+"""
+
 
 async def submit_batch(
     connection: "psycopg.AsyncConnection[Any]",
@@ -92,6 +98,16 @@ async def read_batch(connection: "psycopg.AsyncConnection[Any]", owner: str | No
         await cursor.execute(_READ, {"batch": batch, "owner": owner})
         row = await cursor.fetchone()
     return None if row is None else _summary(row)
+
+
+async def last_waiting(connection: "psycopg.AsyncConnection[Any]", batch: BatchSummary) -> UUID | None:
+    """Return the job that ends last; None when all have ended."""
+    if batch.state == "ended":
+        return None
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_LAST, {"batch": batch.id})
+        row = await cursor.fetchone()
+    return None if row is None else row["id"]
 
 
 async def list_batches(

@@ -1,5 +1,6 @@
 """What an owner may do with a job: cancel it, delete it."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -49,15 +50,21 @@ _CANCEL_MEMBERS: Final = _cancel_statement("batch = %(batch)s")
 
 _STATE: Final = "select state from jobs where id = %(job)s and (%(owner)s::text is null or owner = %(owner)s)"
 
-_DELETE: Final = """
+
+def _delete_statement(which: str) -> str:
+    return f"""
 with gone as (
-    delete from jobs where id = %(job)s and (%(owner)s::text is null or owner = %(owner)s)
+    delete from jobs where {which} and (%(owner)s::text is null or owner = %(owner)s)
         and state in ('succeeded', 'failed', 'cancelled') returning id
 ), swept as (
     insert into garbage (key) select images.key from images join gone on gone.id = images.job on conflict do nothing
 )
 select id from gone
 """
+
+
+_DELETE: Final = _delete_statement("id = %(job)s")
+_DELETE_MANY: Final = _delete_statement("id = any (%(jobs)s)")
 
 
 async def cancel(
@@ -112,3 +119,12 @@ async def delete(connection: "psycopg.AsyncConnection[Any]", owner: str | None, 
     if found is None:
         return False
     raise JobActive(f"The job is {found['state']}: cancel it first.")
+
+
+async def delete_many(
+    connection: "psycopg.AsyncConnection[Any]", owner: str | None, jobs: Sequence[UUID]
+) -> list[UUID]:
+    """Delete those of the jobs that have ended, with their pictures, and return which."""
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_DELETE_MANY, {"jobs": list(jobs), "owner": owner})
+        return [row["id"] for row in await cursor.fetchall()]

@@ -10,7 +10,8 @@ from PIL import Image
 from PIL.ExifTags import IFD, Base
 from PIL.PngImagePlugin import PngInfo
 
-from jobs.contract import PARAMETERS, Output
+from jobs.contract import PARAMETERS
+from jobs.parts import Output
 from workers.encoding import encode
 from workers.engines.interface import Pictured
 
@@ -82,7 +83,7 @@ def test_own_picture_is_replayed(live: Any, world: Any, kind: str) -> None:
     with live.client(world.key()) as client:
         first = client.post("/v1/jobs", json={"prompt": "a <b> & c", "seed": 7, "num_images": 2, "steps": 9}).json()
         parameters = PARAMETERS["txt2img"].model_validate(first["request"])
-        parameters = parameters.model_copy(update={"output": Output(format=kind)})
+        parameters = parameters.model_copy(update={"output": Output.model_validate({"format": kind})})
         pixels = Pictured(job=uuid4(), epoch=1, index=1, seed=8, width=8, height=8, rgb=bytes(8 * 8 * 3))
         data = encode(pixels, parameters, None).data
         again = client.post("/v1/replay", json={"image": text64(data)})

@@ -241,3 +241,15 @@ def test_pictures_are_deleted_one_by_one_and_many_at_once(live: Any, world: Any)
         assert found(client) == []
         assert found(other) == [foreign]
     assert world.count("garbage") == 3
+
+
+def test_jobs_are_deleted_many_at_once(live: Any, world: Any) -> None:
+    """Those that have ended, of one's own; the others are left and not named."""
+    with live.client(world.key("ann")) as client, live.client(world.key("bob")) as other:
+        ended, foreign = draw(world, client), draw(world, other)
+        waiting = client.post("/v1/jobs", json={"prompt": "x"}).json()["id"]
+        jobs = [ended, foreign, waiting, str(uuid4())]
+        assert client.post("/v1/jobs/delete", json={"jobs": jobs}).json() == {"jobs": [ended]}
+        assert client.post("/v1/jobs/delete", json={"jobs": []}).status_code == 422
+    assert world.count("jobs") == 2
+    assert world.count("garbage") == 1

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from starlette.requests import HTTPConnection
@@ -374,7 +374,7 @@ def test_thousand_sockets_cost_one_subscription_and_one_encoding(live: Any, worl
                 writer.write(_subscribe(job))
             while live.services.hub.readers < 1000:  # noqa: ASYNC110 - nothing announces a reader
                 await asyncio.sleep(0.01)
-            assert world.redis.pubsub_numsub(channel(job))[0][1] == 1
+            assert world.redis.pubsub_numsub(channel(UUID(job)))[0][1] == 1
             await asyncio.to_thread(_draw, world.worker())
             read = await asyncio.gather(*(_types(reader) for reader, _ in lines))
             for _, writer in lines:
