@@ -38,9 +38,9 @@ from broker_api.refusals import (
     UpgradeRequired,
 )
 from broker_api.result_routes import RESULT_ENDPOINTS
-from broker_api.uploads import MEDIA_TYPES, UploadView, create_upload, read_one_upload
 from broker_api.sockets import PATH, plain_request
 from broker_api.submit_errors import IDEMPOTENCY, SUBMIT_ERRORS
+from broker_api.uploads import MEDIA_TYPES, UploadView, create_upload, read_one_upload
 from jobs.contract import REQUESTS, JobView, parse_request
 from jobs.control import JobActive
 from jobs.cursors import CursorInvalid

@@ -16,8 +16,8 @@ from broker_api.flower_client import make_flower_client
 from broker_api.keys import KeyRing
 from broker_api.listening import Hub
 from broker_api.metrics import Metrics
-from broker_api.pictures import PictureDoor
 from broker_api.newcomers import Newcomers
+from broker_api.pictures import PictureDoor
 from broker_api.problems import DATABASE_ERRORS
 from broker_api.relay import Relay
 from broker_api.signing import Signer

@@ -30,9 +30,9 @@ from client.views import (
     ModelView,
     Page,
     QueueView,
-    UploadView,
     ResultView,
     SignedUrl,
+    UploadView,
     WorkerView,
 )
 from jobs.contract import Image, JobRequest, JobView

@@ -42,7 +42,9 @@ def test_example_is_answered_as_described(
     with shared_live.client(key) as client:
         job = client.post("/v1/jobs", json={"prompt": "x"}).json()["id"]
         batch = client.post("/v1/batches", json={"jobs": [{"prompt": "x"}]}).json()["id"]
-        url = path.replace("{id}", batch if "batches" in path else job).replace("{n}", "0")
+        url = (
+            path.replace("{id}", batch if "batches" in path else job).replace("{n}", "0").replace("{sha256}", "0" * 64)
+        )
         body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
         if name in {"readEvents", "readBatchEvents"}:
             client.post(f"/v1/batches/{batch}/cancel")
