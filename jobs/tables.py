@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -107,8 +108,9 @@ jobs = Table(
     ),
     Index(
         "jobs_labels",
-        text("(request -> 'labels') jsonb_path_ops"),
+        literal_column("(request -> 'labels')").label("labels"),
         postgresql_using="gin",
+        postgresql_ops={"labels": "jsonb_path_ops"},
         postgresql_where=text("request -> 'labels' <> '{}'"),
     ),
     Index("jobs_finished", "finished_at", postgresql_where=text("finished_at is not null")),
