@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import WebSocketRoute
 
 from broker_api.access_log import AccessMiddleware
 from broker_api.dispatch import routes_of
@@ -18,6 +19,7 @@ from broker_api.pages import Pages
 from broker_api.problems import problem_of, problem_response
 from broker_api.routes import ENDPOINTS
 from broker_api.services import OpenServices
+from broker_api.sockets import PATH, progress_socket
 from broker_api.version import version
 from infra.settings import Settings
 
@@ -34,7 +36,7 @@ def create_application(settings: Settings, open_services: OpenServices) -> Starl
 
     hosts = accepted_hosts(settings.hosts, settings.host)
     application = Starlette(
-        routes=routes_of(ENDPOINTS),
+        routes=[WebSocketRoute(PATH, progress_socket), *routes_of(ENDPOINTS)],
         middleware=[
             Middleware(AccessMiddleware),
             Middleware(LimitsMiddleware, Limits(settings.max_body_bytes, settings.body_pause_seconds, hosts)),

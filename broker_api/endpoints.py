@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -86,6 +87,15 @@ class Body:
     models: tuple[type[BaseModel], ...]
     parse: Callable[[object], BaseModel]
     example: Mapping[str, Any]
+
+
+def parse_json(model: type[Parsed]) -> Callable[[object], Parsed]:
+    """Return a parser of decoded JSON for a strict model with ids or times in it, which JSON writes as text."""
+
+    def parse(data: object) -> Parsed:
+        return model.model_validate_json(to_json(data))
+
+    return parse
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,22 @@
 
 import asyncio
 import hashlib
+import time
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from broker_api.endpoints import Call, not_found
+from broker_api.answers import json_answer
+from broker_api.endpoints import Call, Query, not_found
 from broker_api.problems import RETRY_SECONDS
 from broker_api.refusals import PictureDamaged, PictureMissing, StorageUnavailable
+from broker_api.thumbnails import Size, thumbnail_of
 from infra.logging import get_logger
 from infra.storage import ObjectMissing, Storage, StorageError
+from jobs.parts import Strict, Text
 from jobs.reading import StoredImage, read_image
 
 log = get_logger(__name__)
@@ -20,24 +26,97 @@ log = get_logger(__name__)
 HASHED_AT_ONCE: Final = 256 * 1024
 _ENDINGS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 _LONGEST_INDEX: Final = 5
+#: A picture never changes; only its owner may keep it.
+OWN: Final = "private, max-age=31536000, immutable"
+LONGEST_SIGNED_SECONDS: Final = 7 * 86400
 
 PICTURE_DAMAGED: Final = "picture_damaged"
 PICTURE_MISSING: Final = "picture_missing"
 
 
+class ImageQuery(Query):
+    """Which form of a picture to read."""
+
+    thumbnail: Size | None = Field(default=None, description="Longer side of a smaller copy, pixels; made once, WebP.")
+
+
+class SignedQuery(ImageQuery):
+    """What a signed URL carries."""
+
+    expires: int = Field(ge=0, le=2**40, description="Seconds since 1970.")
+    signature: Text = Field(min_length=1, max_length=100)
+
+
+class SignUrl(Strict):
+    """How long a URL shall be good, and for what."""
+
+    expires_in_s: int = Field(default=3600, ge=1, le=LONGEST_SIGNED_SECONDS)
+    thumbnail: Size | None = None
+
+
+class SignedUrl(BaseModel):
+    """A URL that needs no key."""
+
+    url: str
+    expires_at: datetime
+
+
 async def read_picture(call: Call) -> Response:
     """Return a picture's bytes once they have been found to be the recorded ones."""
-    job, index = call.job(), _index(call.request.path_params["n"])
+    return await _picture(call, call.principal.sees, call.query(ImageQuery).thumbnail, OWN)
+
+
+async def read_signed_picture(call: Call) -> Response:
+    """Return a picture to whoever has a URL that was signed and has not expired."""
+    query = call.query(SignedQuery)
+    job, index = call.job(), picture_index(call)
+    await call.services.signer.check(job, index, query.thumbnail, query.expires, query.signature)
+    left = max(0, query.expires - int(time.time()))
+    return await _picture(call, None, query.thumbnail, f"private, max-age={left}")
+
+
+async def sign_url(call: Call) -> Response:
+    """Make a URL that reads a picture without a key until it expires."""
+    wanted = call.body(SignUrl)
+    job, index = call.job(), picture_index(call)
     async with call.services.pool.connection() as connection:
-        stored = await read_image(connection, call.principal.sees, job, index)
-    if stored is None:
+        if await read_image(connection, call.principal.sees, job, index) is None:
+            raise not_found()
+    expires = int(time.time()) + wanted.expires_in_s
+    signature = await call.services.signer.sign(job, index, wanted.thumbnail, expires)
+    small = "" if wanted.thumbnail is None else f"thumbnail={wanted.thumbnail}&"
+    url = f"/v1/signed/{job}/{index}?{small}expires={expires}&signature={signature}"
+    return json_answer(SignedUrl(url=url, expires_at=datetime.fromtimestamp(expires, UTC)), HTTPStatus.CREATED)
+
+
+async def _picture(call: Call, owner: str | None, thumbnail: int | None, keeping: str) -> Response:
+    job, index = call.job(), picture_index(call)
+    storage = call.services.storage
+    async with call.services.pool.connection() as connection:
+        original = await read_image(connection, owner, job, index)
+    if original is None:
         raise not_found()
-    headers = picture_headers(f"{str(job)[-12:]}-{index}", stored.mime, stored.sha256)
+    stored, data = original, None
+    if thumbnail is not None:
+
+        async def picture() -> tuple[StoredImage, bytes]:
+            return original, await verified(storage, original)
+
+        found = await thumbnail_of(call.services, job, index, thumbnail, picture)
+        if found is None:
+            raise not_found()
+        stored, data = found
+    headers = picture_headers(f"{str(job)[-12:]}-{index}", stored.mime, stored.sha256) | {"cache-control": keeping}
     if is_known(call.request.headers.get("if-none-match"), headers["etag"]):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     if call.request.method == "HEAD":
         return Response(headers={**headers, "content-length": str(stored.bytes)})
-    return Response(await verified(call.services.storage, stored), headers=headers)
+    return Response(await verified(storage, stored) if data is None else data, headers=headers)
+
+
+def picture_index(call: Call) -> int:
+    """Return the picture's index of the path; one that is no index is as unknown as any other."""
+    return _index(call.request.path_params["n"])
 
 
 def _index(text: str) -> int:

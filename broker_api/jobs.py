@@ -2,8 +2,9 @@
 
 from http import HTTPStatus
 from typing import Any, Final, cast
+from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
@@ -15,14 +16,16 @@ from broker_api.pictures import Pictures
 from broker_api.refusals import HeaderInvalid
 from broker_api.snapshots import Snapshot
 from jobs.changes import Change
-from jobs.contract import JobRequest, JobView, Request
-from jobs.control import cancel, delete
+from jobs.contract import JobParameters, JobRequest, JobView, Request, Task
+from jobs.control import cancel, delete, delete_many
 from jobs.errors import AdapterUnknown, HardwareUnknown, ModelUnknown, PreprocessorUnknown, TooLargeForFleet
 from jobs.fleet import Fleet
-from jobs.geometry import total_steps
+from jobs.geometry import estimated_cost, picture_count, total_steps
 from jobs.intake import Accepted, NewJob, submit
+from jobs.labels import Labels, parse_labels
+from jobs.parts import Name, Strict
 from jobs.pictures import upload_ref, with_pictures
-from jobs.reading import list_jobs, read_job, view
+from jobs.reading import JobSearch, foresee, list_jobs, read_job, view
 from jobs.states import TERMINAL, State
 
 LONGEST_IDEMPOTENCY_KEY: Final = 255
@@ -39,14 +42,51 @@ class CreateQuery(Query):
         le=LONGEST_WAIT_SECONDS,
         description="Answer when the job has ended, but after so many seconds at most.",
     )
+    dry_run: bool = Field(default=False, description="Only say what would become of the request: nothing is stored.")
 
 
 class ListQuery(Query):
     """Which jobs to list."""
 
     state: State | None = None
+    active: bool = Field(default=False, description="Only those that wait or run.")
+    task: Task | None = None
+    model: Name | None = None
+    labels: Labels | None = None
+    batch: UUID | None = None
     cursor: str | None = Field(default=None, max_length=200, description="`next_cursor` of the page before.")
     limit: int = Field(default=50, ge=1, le=MOST_LISTED)
+
+
+class DryRun(BaseModel):
+    """What would become of a request."""
+
+    request: JobParameters = Field(description="As resolved; a seed that was to be drawn is drawn anew each time.")
+    queue: str
+    hardware: str
+    needs_memory_bytes: int
+    cost: int = Field(description="Share of a device's time: pixels times steps, in units of 4 096.")
+    steps: int
+    pictures: int
+    position: int
+    eta_s: float | None = Field(description="Seconds until it would end, as measured lately.")
+    waiting_for: str | None
+
+
+class DeleteJobs(Strict):
+    """Jobs to delete."""
+
+    jobs: list[UUID] = Field(min_length=1, max_length=1000)
+
+
+class DeletedJobs(BaseModel):
+    """What was deleted; what is missing here waits or runs still, was not there, or is not yours."""
+
+    jobs: list[UUID]
+
+
+class JobOrDryRun(RootModel[JobView | DryRun]):
+    """A job, or with `dry_run` what would become of it."""
 
 
 class JobPage(BaseModel):
@@ -58,12 +98,17 @@ class JobPage(BaseModel):
 
 async def create_job(call: Call) -> Response:
     """Admit and store a job, and answer at once or when it has ended."""
-    seconds = call.query(CreateQuery).wait
-    key = _idempotency_key(call.request)
-    request = cast("JobRequest", call.body(Request))
+    return await accept(call, cast("JobRequest", call.body(Request)), call.query(CreateQuery))
+
+
+async def accept(call: Call, request: JobRequest, query: CreateQuery) -> Response:
+    """Do with a request, wherever it came from, what `POST /v1/jobs` does."""
+    seconds = query.wait
     door, owner = call.services.pictures, call.principal.owner
     pictures = await door.take(owner, request)
-    job = await _admit(call, request, pictures, key)
+    job = await admit(call, request, pictures, idempotency_key(call.request))
+    if query.dry_run:
+        return json_answer(await _foreseen(call, job))
     # Only what is admitted is kept.
     await door.keep(owner, pictures)
     async with call.services.pool.connection() as connection:
@@ -85,7 +130,7 @@ async def create_job(call: Call) -> Response:
 async def read_one_job(call: Call) -> Response:
     """Return a job."""
     async with call.services.pool.connection() as connection:
-        found = await read_job(connection, call.principal.sees, call.job())
+        found = await read_job(connection, call.principal.sees, call.job(), call.services.snapshots.pace)
     if found is None:
         raise not_found()
     return json_answer(found)
@@ -94,9 +139,22 @@ async def read_one_job(call: Call) -> Response:
 async def list_page(call: Call) -> Response:
     """Return a page of jobs."""
     query = call.query(ListQuery)
+    wanted = JobSearch(
+        state=query.state,
+        active=query.active,
+        task=query.task,
+        model=query.model,
+        labels=None if query.labels is None else parse_labels(query.labels),
+        batch=query.batch,
+    )
     async with call.services.pool.connection() as connection:
         items, following = await list_jobs(
-            connection, call.principal.sees, state=query.state, cursor=query.cursor, limit=query.limit
+            connection,
+            call.principal.sees,
+            wanted,
+            cursor=query.cursor,
+            limit=query.limit,
+            pace=call.services.snapshots.pace,
         )
     return json_answer(JobPage(items=items, next_cursor=following))
 
@@ -111,7 +169,7 @@ async def cancel_job(call: Call) -> Response:
         change = done[1]
         if change is not None:
             call.services.relay.announce(change)
-        found = await read_job(connection, call.principal.sees, job)
+        found = await read_job(connection, call.principal.sees, job, call.services.snapshots.pace)
     if found is None:
         raise not_found()
     return json_answer(found, HTTPStatus.OK if found.state in TERMINAL else HTTPStatus.ACCEPTED)
@@ -125,24 +183,49 @@ async def delete_job(call: Call) -> Response:
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
-async def _admit(call: Call, request: JobRequest, pictures: Pictures, idempotency_key: str | None) -> NewJob:
+async def delete_jobs(call: Call) -> Response:
+    """Delete those of the jobs that have ended, and their pictures."""
+    async with call.services.pool.connection() as connection:
+        gone = await delete_many(connection, call.principal.sees, call.body(DeleteJobs).jobs)
+    return json_answer(DeletedJobs(jobs=sorted(gone)))
+
+
+async def admit(call: Call, request: JobRequest, pictures: Pictures, key: str | None = None) -> NewJob:
+    """Return the job to store, raising a `RequestRefused` that names the field at fault."""
     snapshots = call.services.snapshots
     named = with_pictures(request, lambda place, _: upload_ref(pictures.by_field[place].sha256))
 
-    def admit(snapshot: Snapshot) -> NewJob:
+    def decide(snapshot: Snapshot) -> NewJob:
         admission = Admission(snapshot.catalogue, snapshot.fleet, call.services.settings.max_pixels)
-        return admission.admit(
-            named, owner=call.principal.owner, pictures=pictures.by_field, idempotency_key=idempotency_key
-        )
+        return admission.admit(named, owner=call.principal.owner, pictures=pictures.by_field, idempotency_key=key)
 
     try:
-        return admit(snapshots.now)
+        return decide(snapshots.now)
     except (ModelUnknown, AdapterUnknown, PreprocessorUnknown, HardwareUnknown, TooLargeForFleet):
         # It may be newer than the snapshot.
-        return admit(await snapshots.refresh())
+        return decide(await snapshots.refresh())
 
 
-def _idempotency_key(request: HttpRequest) -> str | None:
+async def _foreseen(call: Call, job: NewJob) -> DryRun:
+    async with call.services.pool.connection() as connection:
+        outlook = await foresee(connection, job, call.services.snapshots.pace)
+    parameters = job.parameters
+    return DryRun(
+        request=parameters,
+        queue=f"{parameters.task}.{job.hardware}",
+        hardware=job.hardware,
+        needs_memory_bytes=job.needs_memory,
+        cost=estimated_cost(parameters),
+        steps=total_steps(parameters),
+        pictures=picture_count(parameters),
+        position=outlook.position,
+        eta_s=outlook.eta_s,
+        waiting_for=outlook.waiting_for,
+    )
+
+
+def idempotency_key(request: HttpRequest) -> str | None:
+    """Return the header's value, raising `HeaderInvalid` for one that cannot be kept."""
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
@@ -163,7 +246,7 @@ def _fresh_view(change: Change, job: NewJob, fleet: Fleet) -> JobView:
         "id": change.job, "state": State.QUEUED, "task": job.parameters.task, "queue": change.queue,
         "created_at": change.at, "started_at": None, "finished_at": None, "available_at": change.at, "read_at": change.at,
         "cancel_requested_at": None, "worker": None, "seconds": None, "attempts": 0, "losses": 0, "ahead": None, "images": [],
-        "step": 0, "steps": total_steps(job.parameters),
+        "step": 0, "steps": total_steps(job.parameters), "cost": estimated_cost(job.parameters),
         "request": job.parameters.model_dump(mode="json"),
         "serving": {"fitting": len(fitting), "online": len(online), "serving": len(serving)},
     }  # fmt: skip
@@ -172,7 +255,7 @@ def _fresh_view(change: Change, job: NewJob, fleet: Fleet) -> JobView:
 
 async def _read(call: Call, accepted: Accepted) -> JobView:
     async with call.services.pool.connection() as connection:
-        found = await read_job(connection, call.principal.owner, accepted.job)
+        found = await read_job(connection, call.principal.owner, accepted.job, call.services.snapshots.pace)
     if found is None:
         raise not_found()
     return found

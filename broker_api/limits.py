@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from broker_api.problems import problem_of, problem_response
 from broker_api.refusals import BodyTimeout, BodyTooLarge, HeaderInvalid, HostUnknown, HttpRefused
@@ -51,6 +52,13 @@ class LimitsMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request inside the limits."""
+        if scope["type"] == "websocket":
+            refused = self._refused(scope)
+            if refused is None:
+                await self._app(scope, receive, send)
+            else:
+                await WebSocket(scope, receive, send).send_denial_response(problem_response(problem_of(refused)))
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -92,22 +92,35 @@ class Hub:
     @contextlib.asynccontextmanager
     async def watch(self, job: UUID) -> AsyncIterator[Reader]:
         """Watch a job: on entry its kept events have been read, and none can be missed any more, unless Redis is away."""
-        topic = self._topics.get(job)
-        if topic is None:
-            topic = self._topics[job] = Topic(job)
-            self._spawn(self._subscribe(topic))
-        reader = Reader(topic)
-        topic.join(reader)
+        reader = Reader(self.topic(job))
+        self.join(reader)
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(OPEN_SECONDS):
-                    await topic.ready.wait()
+                    await reader.topic.ready.wait()
             yield reader
         finally:
-            topic.leave(reader)
-            if topic.readers == 0 and self._topics.get(job) is topic:
-                del self._topics[job]
-                self._spawn(self._unsubscribe(job))
+            self.leave(reader)
+
+    def topic(self, job: UUID) -> Topic:
+        """Return the topic of a job, which must be joined before the event loop goes on: one without readers is not kept."""
+        found = self._topics.get(job)
+        if found is None:
+            found = self._topics[job] = Topic(job)
+            self._spawn(self._subscribe(found))
+        return found
+
+    def join(self, reader: Reader) -> None:
+        """Let a reader hear its topic; until `topic.ready` is set, its kept events have not been read."""
+        reader.topic.join(reader)
+
+    def leave(self, reader: Reader) -> None:
+        """Forget a reader, and its topic when it was the last one."""
+        topic = reader.topic
+        topic.leave(reader)
+        if topic.readers == 0 and self._topics.get(topic.job) is topic:
+            del self._topics[topic.job]
+            self._spawn(self._unsubscribe(topic.job))
 
     def expect(self, change: Change) -> None:
         """Announce a state that the database knows, unless Redis does so first."""
@@ -120,7 +133,7 @@ class Hub:
 
     async def _subscribe(self, topic: Topic) -> None:
         if self._subscription is None:
-            topic.ready.set()
+            topic.become_ready()
             return
         async with self._writing:
             # The answer, seen by `_listen`, makes the kept events be read. An error is seen there too.
@@ -149,7 +162,7 @@ class Hub:
         finally:
             self._subscription = None
             for topic in self._topics.values():
-                topic.ready.set()
+                topic.become_ready()
         await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _hear(self, subscription: Any) -> None:
@@ -211,7 +224,7 @@ class Hub:
             pass
         finally:
             topic.catching_up = False
-            topic.ready.set()
+            topic.become_ready()
 
     def _add_all(self, topic: Topic, events: Iterable[Event]) -> None:
         for event in events:

@@ -28,6 +28,8 @@ Send an API key as `Authorization: Bearer <key>`. Errors are RFC 9457 problem do
 _TAGS: Final = (
     ("jobs", "Draw pictures and follow how."),
     ("uploads", "Pictures to start from."),
+    ("batches", "Many jobs in one transaction, as one."),
+    ("results", "Pictures: search, share, draw again, delete."),
     ("fleet", "Models, workers, queues."),
     ("keys", "API keys; for admins."),
     ("operations", "For those who run this."),
@@ -136,10 +138,11 @@ def _query_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
         return []
     schema = endpoint.query.model_json_schema()
     definitions = schema.get("$defs", {})
+    needed = schema.get("required", [])
     parameters = []
     for name, field in schema["properties"].items():
         description = field.pop("description", "")
-        parameter = {"name": name, "in": "query", "required": False, "schema": _inline(field, definitions)}
+        parameter = {"name": name, "in": "query", "required": name in needed, "schema": _inline(field, definitions)}
         parameters.append(parameter | ({"description": description} if description else {}))
     return parameters
 

@@ -65,6 +65,20 @@ class Forbidden(HttpRefused):
     status = 403
 
 
+class SignatureInvalid(HttpRefused):
+    """The URL's signature is not this fleet's."""
+
+    code = "signature_invalid"
+    status = 403
+
+
+class UrlExpired(HttpRefused):
+    """The URL has expired."""
+
+    code = "url_expired"
+    status = 410
+
+
 class NotFound(HttpRefused):
     """There is nothing here."""
 
@@ -93,6 +107,13 @@ class PictureMissing(HttpRefused):
     status = 410
 
 
+class MetadataMissing(HttpRefused):
+    """The picture's file does not say how it was made."""
+
+    code = "metadata_missing"
+    status = 422
+
+
 class BodyTooLarge(HttpRefused):
     """The body is larger than this server takes."""
 
@@ -112,6 +133,13 @@ class MediaTypeUnsupported(HttpRefused):
 
     code = "media_type_unsupported"
     status = 415
+
+
+class UpgradeRequired(HttpRefused):
+    """The path speaks WebSocket alone."""
+
+    code = "upgrade_required"
+    status = 426
 
 
 class PictureDamaged(HttpRefused):

@@ -3,20 +3,24 @@
 from typing import Final
 
 from broker_api.adapters import AdapterPage, AdapterQuery, list_adapters
-from broker_api.admission.refusals import NoModels, ScheduleTypeUnknown
-from broker_api.endpoints import Answer, Body, Endpoint, FileBody
+from broker_api.backends import BackendPage, list_backends
+from broker_api.batch_routes import BATCH_ENDPOINTS
+from broker_api.endpoints import Answer, Body, Endpoint, FileBody, parse_json
 from broker_api.events import read_events
 from broker_api.fleet import ModelPage, QueuePage, WorkerPage, list_models, list_queues, list_workers
 from broker_api.flower import proxy_flower, redirect_to_flower
 from broker_api.health import Health, Readiness, SystemStatus, healthz, metrics, readyz, system_status
-from broker_api.images import read_picture
 from broker_api.jobs import (
     CreateQuery,
+    DeletedJobs,
+    DeleteJobs,
+    JobOrDryRun,
     JobPage,
     ListQuery,
     cancel_job,
     create_job,
     delete_job,
+    delete_jobs,
     list_page,
     read_one_job,
 )
@@ -25,35 +29,23 @@ from broker_api.keys import CreatedKey
 from broker_api.pages import docs, landing, openapi
 from broker_api.refusals import (
     FlowerUnavailable,
-    HeaderInvalid,
     NotFound,
     OriginForeign,
     PictureDamaged,
     PictureMissing,
     Starting,
     StorageUnavailable,
+    UpgradeRequired,
 )
+from broker_api.result_routes import RESULT_ENDPOINTS
+from broker_api.sockets import PATH, plain_request
+from broker_api.submit_errors import IDEMPOTENCY, SUBMIT_ERRORS
 from broker_api.uploads import MEDIA_TYPES, UploadView, create_upload, read_one_upload
 from jobs.contract import REQUESTS, JobView, parse_request
 from jobs.control import JobActive
-from jobs.errors import (
-    AdapterUnknown,
-    FamilyMismatch,
-    HardwareUnknown,
-    IdempotencyMismatch,
-    ModelUnknown,
-    OptionUnsupported,
-    PictureRefused,
-    PictureTooLarge,
-    PreprocessorUnknown,
-    SchedulerUnknown,
-    SchedulerUnsupported,
-    SizeUnsupported,
-    TaskUnsupported,
-    TooLargeForFleet,
-    UploadUnknown,
-)
-from jobs.reading import CursorInvalid
+from jobs.cursors import CursorInvalid
+from jobs.errors import PictureRefused, PictureTooLarge
+from jobs.labels import LabelsInvalid
 
 _LOCATION: Final = {"Location": "Path of the job."}
 _NOT_MODIFIED: Final = Answer(304, "The client's copy is still right.")
@@ -72,20 +64,23 @@ _JOBS: Final = (
             parse=parse_request,
             example={"prompt": "a red circle on a blue background", "seed": 7, "steps": 20, "num_images": 1},
         ),
-        headers={"Idempotency-Key": "Sent again with the same body, it answers with the job it made before; 1 to 255 characters."},
+        headers=IDEMPOTENCY,
         answers=(
             Answer(202, "Accepted: it waits or runs.", JobView, headers=_LOCATION),
-            Answer(200, "Accepted and ended within `wait`.", JobView, headers=_LOCATION),
+            Answer(200, "Accepted and ended within `wait`; or with `dry_run` what would become of it.", JobOrDryRun, headers=_LOCATION),
         ),
-        errors=(
-            ModelUnknown, NoModels, TaskUnsupported, SizeUnsupported, SchedulerUnknown, SchedulerUnsupported, ScheduleTypeUnknown,
-            AdapterUnknown, FamilyMismatch, PreprocessorUnknown, OptionUnsupported, PictureRefused, PictureTooLarge, UploadUnknown,
-            StorageUnavailable, HardwareUnknown, TooLargeForFleet, IdempotencyMismatch, HeaderInvalid, Starting,
-        ),
+        errors=SUBMIT_ERRORS,
     ),
     Endpoint(
         "GET", "/v1/jobs", "listJobs", "List jobs, newest first", "jobs", list_page,
-        query=ListQuery, answers=(Answer(200, "A page of jobs.", JobPage),), errors=(CursorInvalid,),
+        query=ListQuery, answers=(Answer(200, "A page of jobs.", JobPage),), errors=(CursorInvalid, LabelsInvalid),
+    ),
+    Endpoint(
+        "POST", "/v1/jobs/delete", "deleteJobs", "Delete jobs that have ended, and their pictures", "jobs", delete_jobs,
+        body=Body(
+            models=(DeleteJobs,), parse=parse_json(DeleteJobs), example={"jobs": ["01990000-0000-7000-8000-000000000000"]},
+        ),
+        answers=(Answer(200, "Those that are gone.", DeletedJobs),),
     ),
     Endpoint(
         "GET", "/v1/jobs/{id}", "readJob", "Read a job", "jobs", read_one_job,
@@ -118,11 +113,13 @@ _JOBS: Final = (
         errors=(NotFound,),
     ),
     Endpoint(
-        "GET", "/v1/jobs/{id}/images/{n}", "readImage", "Read a picture", "jobs", read_picture,
-        description="The bytes are those whose SHA-256 was recorded when the job ended; it is the ETag.",
-        headers={"If-None-Match": "ETags the client has."},
-        answers=(Answer(200, "The picture.", media_type="image/*", headers={"ETag": "The SHA-256 of the bytes."}), _NOT_MODIFIED),
-        errors=(NotFound, PictureMissing, PictureDamaged, StorageUnavailable),
+        "GET", PATH, "progressSocket", "Follow many jobs over one WebSocket", "jobs", plain_request,
+        description=(
+            "Open it as WebSocket with the key as Bearer header, or from a browser with the protocols `imagefleet.v1` and "
+            '`imagefleet.key.<key>`. Send `{"type": "subscribe", "jobs": ["<id>"], "batches": [], "mine": false, "after": '
+            '{"<id>": "1-7"}}`; each event comes as its JSON with its `id`, as over server-sent events. A plain request is refused.'
+        ),
+        answers=(Answer(101, "The WebSocket is open."),), errors=(UpgradeRequired, OriginForeign),
     ),
 )  # fmt: skip
 
@@ -163,6 +160,10 @@ _FLEET: Final = (
     Endpoint(
         "GET", "/v1/workers", "listWorkers", "List workers", "fleet", list_workers,
         answers=(Answer(200, "All workers known.", WorkerPage),),
+    ),
+    Endpoint(
+        "GET", "/v1/backends", "listBackends", "What the fleet can draw now", "fleet", list_backends,
+        answers=(Answer(200, "The classes of workers that are online.", BackendPage),),
     ),
     Endpoint(
         "GET", "/v1/queues", "listQueues", "List queues", "fleet", list_queues,
@@ -229,4 +230,6 @@ _PAGES: Final = (
     ),
 )  # fmt: skip
 
-ENDPOINTS: Final[tuple[Endpoint, ...]] = (*_JOBS, *_UPLOADS, *_FLEET, *_KEYS, *_OPERATIONS, *_PAGES)
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    *_JOBS, *RESULT_ENDPOINTS, *BATCH_ENDPOINTS, *_UPLOADS, *_FLEET, *_KEYS, *_OPERATIONS, *_PAGES,
+)  # fmt: skip

@@ -21,6 +21,8 @@ GRACE_SECONDS: Final = 10
 #: Connections the kernel holds while the event loop is busy.
 BACKLOG: Final = 2048
 KEEP_ALIVE_SECONDS: Final = 75
+#: A WebSocket message of a client, bytes: a thousand ids, each with an event's id.
+LONGEST_MESSAGE: Final = 128 * 1024
 
 
 class Server(uvicorn.Server):
@@ -47,7 +49,10 @@ def make_server(settings: Settings, urls: ServiceUrls) -> Server:
             port=settings.port,
             loop="uvloop",
             http="httptools",
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=LONGEST_MESSAGE,
+            # A compressor would hold 40 KB for each reader, and previews are compressed already.
+            ws_per_message_deflate=False,
             lifespan="on",
             # Our own middleware logs requests, and our own logging formats everything.
             access_log=False,

@@ -16,9 +16,11 @@ from broker_api.flower_client import make_flower_client
 from broker_api.keys import KeyRing
 from broker_api.listening import Hub
 from broker_api.metrics import Metrics
+from broker_api.newcomers import Newcomers
 from broker_api.pictures import PictureDoor
 from broker_api.problems import DATABASE_ERRORS
 from broker_api.relay import Relay
+from broker_api.signing import Signer
 from broker_api.snapshots import Snapshots
 from infra.celery_app import make_celery
 from infra.clock import SystemClock
@@ -36,6 +38,8 @@ POOL_SIZE: Final = 10
 WAIT_SECONDS: Final = 3.0
 #: Redis has so long to answer: nothing a client waits for depends on it.
 REDIS_SECONDS: Final = 1.0
+#: Thumbnails made at once: each holds a whole picture for a moment.
+THUMBNAILS: Final = 2
 #: At the end, what was committed last is still announced, within this time.
 DRAIN_SECONDS: Final = 1.0
 
@@ -52,8 +56,12 @@ class Services:
     keys: KeyRing
     snapshots: Snapshots
     hub: Hub
+    newcomers: Newcomers
     relay: Relay
     metrics: Metrics
+    signer: Signer
+    #: Held while a thumbnail is made.
+    making_thumbnails: asyncio.Semaphore
     #: Speaks to Flower; None where no Flower runs.
     flower: httpx.AsyncClient | None
 
@@ -99,7 +107,7 @@ async def open_services(settings: Settings, urls: ServiceUrls) -> AsyncIterator[
         storage = open_storage(settings.storage, endpoint=settings.storage_endpoint)
         services = Services(
             settings, pool, client, storage, PictureDoor(pool, storage, settings.max_pixels), keys,
-            snapshots, hub, relay, metrics, flower,
+            snapshots, hub, Newcomers(pool), relay, metrics, Signer(pool), asyncio.Semaphore(THUMBNAILS), flower,
         )  # fmt: skip
         with contextlib.suppress(*DATABASE_ERRORS):
             await snapshots.refresh()
@@ -121,6 +129,7 @@ async def _running(services: Services) -> AsyncIterator[None]:
         asyncio.create_task(services.snapshots.keep_fresh()),
         asyncio.create_task(services.keys.keep_last_used()),
         asyncio.create_task(services.relay.run()),
+        asyncio.create_task(services.newcomers.run()),
     ]
     try:
         yield

@@ -11,6 +11,7 @@ from broker_api.refusals import Starting
 from infra.database import AsyncPool
 from infra.logging import get_logger
 from jobs.fleet import Fleet
+from jobs.pace import UNKNOWN_PACE, Pace, read_pace
 from jobs.reading import QueueView, queues
 from jobs.roster import fleet
 from models_registry.catalogue import Catalogue, load_catalogue
@@ -20,6 +21,8 @@ log = get_logger(__name__)
 REFRESH_SECONDS: Final = 1.0
 #: Counting what waits reads every waiting row: it is done this much more seldom.
 COUNT_EVERY: Final = 5
+#: How fast jobs are drawn changes slowly.
+LEARN_EVERY: Final = 15
 
 REFRESH_FAILED: Final = "snapshot_not_refreshed"
 
@@ -39,6 +42,7 @@ class Snapshots:
         self._pool = pool
         self._now: Snapshot | None = None
         self._queues: tuple[QueueView, ...] = ()
+        self._pace = UNKNOWN_PACE
         self._turns = itertools.count()
 
     @property
@@ -77,6 +81,16 @@ class Snapshots:
         async with self._pool.connection() as connection:
             self._queues = tuple(await queues(connection))
 
+    @property
+    def pace(self) -> Pace:
+        """Return how fast jobs were drawn lately, as last learnt."""
+        return self._pace
+
+    async def learn(self) -> None:
+        """Learn now how fast jobs are drawn."""
+        async with self._pool.connection() as connection:
+            self._pace = await read_pace(connection)
+
     async def keep_fresh(self) -> None:
         """Renew the snapshot about each second, for ever; while the database is away the last one stands."""
         await repeat(self._renew, name="snapshots")
@@ -87,6 +101,8 @@ class Snapshots:
             await self.refresh()
             if turn % COUNT_EVERY == 0:
                 await self.count()
+            if turn % LEARN_EVERY == 0:
+                await self.learn()
         except DATABASE_ERRORS as error:
             log.debug(REFRESH_FAILED, reason=str(error))
         await asyncio.sleep(REFRESH_SECONDS)

@@ -1,6 +1,6 @@
-"""The table of API keys; a key itself is stored nowhere."""
+"""The tables of API keys, which are stored nowhere themselves, and of the secrets that the API signs with."""
 
-from sqlalchemy import ARRAY, CheckConstraint, Column, DateTime, Table, Text, text
+from sqlalchemy import ARRAY, CheckConstraint, Column, DateTime, LargeBinary, Table, Text, text
 
 from infra.database import metadata
 
@@ -18,4 +18,12 @@ api_keys = Table(
     Column("last_used_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
     CheckConstraint("scopes <@ array['user', 'admin'] and cardinality(scopes) > 0", name="scopes_known"),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
 )

@@ -38,6 +38,13 @@ class Frame:
         """Tell whether nothing follows."""
         return self.type in FINAL_EVENTS
 
+    @property
+    def message(self) -> bytes:
+        """Return the event as the JSON of a WebSocket message: that of the stream, with its id in front."""
+        number = b"%d-%d" % self.order
+        data = self.body[self.body.index(b"\ndata: ") + 7 : -2]
+        return b'{"id":"%b",%b' % (number, data[1:])
+
 
 def encode(event: Event, data: bytes | None = None) -> Frame:
     """Make the frame of an event; `data` is its JSON where that is at hand."""
@@ -122,6 +129,11 @@ class Topic:
         """Let all readers look again."""
         for reader in self._readers:
             reader.wake()
+
+    def become_ready(self) -> None:
+        """Say that the kept events have been read, or cannot be."""
+        self.ready.set()
+        self.wake()
 
     def join(self, reader: "Reader") -> None:
         """Add a reader."""

@@ -10,7 +10,7 @@ import hashlib
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Self, TypeVar
 from uuid import UUID
@@ -23,12 +23,15 @@ from client.sse import frames
 from client.views import (
     FINAL_EVENTS,
     AdapterView,
+    BatchView,
     CreatedKey,
     Event,
     KeyView,
     ModelView,
     Page,
     QueueView,
+    ResultView,
+    SignedUrl,
     UploadView,
     WorkerView,
 )
@@ -156,6 +159,66 @@ class Client:
         return _understood(
             UploadView, self._connection.ask("POST", "/v1/uploads", content=picture, headers=headers).content
         )
+
+    def replay(self, job: UUID | str, changes: Mapping[str, Any] | None = None) -> JobView:
+        """Draw a job again with other fields, and return the new job; None takes a field back to its default."""
+        response = self._connection.ask(
+            "POST",
+            f"/v1/jobs/{_segment(job)}/replay",
+            body={"changes": dict(changes or {})},
+            headers={"idempotency-key": uuid.uuid4().hex},
+        )
+        return _understood(JobView, response.content)
+
+    def submit_batch(
+        self,
+        jobs: Sequence[Mapping[str, Any]] = (),
+        *,
+        request: Mapping[str, Any] | None = None,
+        matrix: Mapping[str, Sequence[Any]] | None = None,
+        idempotency_key: str | None = None,
+    ) -> BatchView:
+        """Submit many jobs, all or none: a list of requests, or one request and the values that its fields are to take."""
+        body = (
+            {"jobs": [dict(job) for job in jobs]} if request is None else {"request": dict(request), "matrix": matrix}
+        )
+        headers = {"idempotency-key": idempotency_key or uuid.uuid4().hex}
+        return _understood(BatchView, self._connection.ask("POST", "/v1/batches", body=body, headers=headers).content)
+
+    def batch(self, batch: UUID | str) -> BatchView:
+        """Return how far a batch is."""
+        return self._get(BatchView, f"/v1/batches/{_segment(batch)}", {"limit": "0"})
+
+    def batch_jobs(self, batch: UUID | str) -> Iterator[JobView]:
+        """Yield the jobs of a batch in their order."""
+        cursor: str | None = None
+        while True:
+            page = self._get(
+                Page[JobView], f"/v1/batches/{_segment(batch)}", {} if cursor is None else {"cursor": cursor}
+            )
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def cancel_batch(self, batch: UUID | str) -> BatchView:
+        """Ask for all jobs of a batch to be stopped, and return how it stands."""
+        return _understood(BatchView, self._connection.ask("POST", f"/v1/batches/{_segment(batch)}/cancel").content)
+
+    def results(self, **query: str) -> Page[ResultView]:
+        """Return one page of pictures, newest first; `query` is that of `GET /v1/results`."""
+        return self._get(Page[ResultView], "/v1/results", query)
+
+    def thumbnail(self, job: UUID | str, index: int, size: int = 256) -> bytes:
+        """Return a smaller copy of a picture, WebP."""
+        params = {"thumbnail": str(size)}
+        return self._connection.ask("GET", f"/v1/jobs/{_segment(job)}/images/{index}", params=params).content
+
+    def signed_url(self, job: UUID | str, index: int, *, seconds: int = 3600) -> str:
+        """Return a URL that reads a picture without a key for so long."""
+        path = f"/v1/jobs/{_segment(job)}/images/{index}/url"
+        signed = _understood(SignedUrl, self._connection.ask("POST", path, body={"expires_in_s": seconds}).content)
+        return f"{self.url}{signed.url}"
 
     def models(self) -> Page[ModelView]:
         """Return the models that can be asked for."""

@@ -6,6 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+from jobs.contract import Progress
+
 Item = TypeVar("Item")
 #: A job says nothing after one of these.
 FINAL_EVENTS = frozenset({"succeeded", "failed", "cancelled"})
@@ -51,6 +53,49 @@ class UploadView(View):
     width: int
     height: int
     bytes: int
+
+
+class BatchView(View):
+    """A batch and how far it is."""
+
+    id: UUID
+    #: active, ended.
+    state: str
+    size: int
+    #: State to the number of jobs in it.
+    counts: dict[str, int]
+    progress: Progress
+    eta_s: float | None = None
+    #: Ids in the order of the request; only in the answer to the submit.
+    jobs: list[UUID] = []
+
+
+class ResultView(View):
+    """One picture of the gallery."""
+
+    job: UUID
+    index: int
+    task: str
+    model: str
+    prompt: str
+    labels: dict[str, str]
+    seed: int
+    width: int
+    height: int
+    mime: str
+    bytes: int
+    sha256: str
+    url: str
+    thumbnail_url: str
+    created_at: datetime
+    finished_at: datetime
+
+
+class SignedUrl(View):
+    """A path that needs no key."""
+
+    url: str
+    expires_at: datetime
 
 
 class WorkerView(View):

@@ -32,6 +32,8 @@ class Settings(BaseSettings):
 
     #: Host names the API answers under, separated by commas, besides the machine's own loopback names; any when empty.
     hosts: str = ""
+    #: Web sites besides the API's own whose pages may open its WebSocket, separated by commas: `https://studio.example`; `*` for any.
+    origins: str = ""
     #: Flower's pages on the loopback address, and the password it was started with; `up` sets both.
     flower_url: str | None = None
     flower_password: str | None = None

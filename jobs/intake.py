@@ -5,6 +5,7 @@ but never before the point the queue has been served up to, so that nobody saves
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -13,6 +14,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
+from pydantic_core import to_json
 from uuid_utils.compat import uuid7
 
 from jobs.changes import Change
@@ -59,16 +61,44 @@ with known as materialized (
     returning vtime
 ), stored as (
     insert into jobs (id, owner, task, hardware, needs_hardware, needs_memory, model_key, lora_key, batch_key, priority, fair_order, cost,
-                      steps, deadline_at, idempotency_key, request_hash, request, uploads)
+                      steps, deadline_at, idempotency_key, request_hash, request, uploads, batch)
     select %(id)s, %(owner)s, %(task)s, %(hardware)s, %(needs_hardware)s, %(needs_memory)s, %(model_key)s, %(lora_key)s, %(batch_key)s,
            %(priority)s, promised.vtime - %(cost)s, %(cost)s, %(steps)s, now() + make_interval(secs => %(deadline_s)s), %(idempotency_key)s,
-           %(request_hash)s, %(request)s, %(uploads)s
+           %(request_hash)s, %(request)s, %(uploads)s, %(batch)s
     from promised
     on conflict (owner, idempotency_key) where idempotency_key is not null do nothing
     returning id, request_hash, queue, created_at
 )
 select id, request_hash, queue, created_at from stored
 union all select id, request_hash, null, null from known
+"""
+
+# The same stamps as one by one, in the order of the rows; owners' promises are written in one order, so that two batches never wait for
+# each other.
+_SUBMIT_TOGETHER: Final = """
+with given as materialized (
+    select * from jsonb_to_recordset(%(rows)s::jsonb) given (place int, id uuid, owner text, task text, hardware text, queue text,
+        needs_hardware text, needs_memory bigint, model_key text, lora_key text, batch_key text, priority smallint, cost bigint,
+        steps int, deadline_s float8, request jsonb, uploads text[], batch uuid)
+), owed as materialized (
+    select owner, queue, priority, sum(cost)::bigint as cost from given group by owner, queue, priority
+), promised as (
+    insert into fair_owners as mine (owner, queue, priority, vtime)
+    select owner, queue, priority, coalesce((select vtime from fair_clock clock
+        where clock.queue = owed.queue and clock.priority = owed.priority), 0) + owed.cost
+    from owed order by owner, queue, priority
+    on conflict (owner, queue, priority) do update set vtime = greatest(excluded.vtime, mine.vtime + (select cost from owed
+        where owed.owner = mine.owner and owed.queue = mine.queue and owed.priority = mine.priority))
+    returning owner, queue, priority, vtime
+)
+insert into jobs (id, owner, task, hardware, needs_hardware, needs_memory, model_key, lora_key, batch_key, priority, fair_order, cost,
+                  steps, deadline_at, request, uploads, batch)
+select given.id, given.owner, given.task, given.hardware, given.needs_hardware, given.needs_memory, given.model_key, given.lora_key,
+       given.batch_key, given.priority, promised.vtime - sum(given.cost) over (partition by given.owner, given.queue, given.priority
+           order by given.place desc), given.cost, given.steps, now() + make_interval(secs => given.deadline_s), given.request,
+       given.uploads, given.batch
+from given join promised using (owner, queue, priority)
+returning id, created_at
 """
 
 
@@ -89,7 +119,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _values(job: NewJob) -> dict[str, Any]:
+def _values(job: NewJob, batch: UUID | None = None) -> dict[str, Any]:
     parameters = job.parameters
     return {
         "id": uuid7(),
@@ -110,6 +140,7 @@ def _values(job: NewJob) -> dict[str, Any]:
         "request_hash": job.request_hash,
         "request": Jsonb(parameters.model_dump(mode="json")),
         "uploads": uploads_of(parameters),
+        "batch": batch,
     }
 
 
@@ -129,3 +160,21 @@ async def submit(connection: "psycopg.AsyncConnection[Any]", job: NewJob) -> Acc
     if row["request_hash"] != job.request_hash:
         raise IdempotencyMismatch("This Idempotency-Key was used before with another request.", field="Idempotency-Key")
     return Accepted(row["id"], created=False, change=None)
+
+
+async def submit_together(
+    connection: "psycopg.AsyncConnection[Any]", jobs: Sequence[NewJob], batch: UUID
+) -> list[Change]:
+    """Store the jobs of a batch in one statement, inside the caller's transaction, and return their changes in order.
+
+    None of them has an idempotency key of its own.
+    """
+    rows = [_values(job, batch) for job in jobs]
+    sent = [{**row, "place": place, "request": row["request"].obj} for place, row in enumerate(rows)]
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_SUBMIT_TOGETHER, {"rows": to_json(sent).decode()})
+        stored = {row["id"]: row for row in await cursor.fetchall()}
+    return [
+        Change(row["id"], 0, 1, "queued", stored[row["id"]]["created_at"], {"queue": row["queue"]}, row["queue"])
+        for row in rows
+    ]

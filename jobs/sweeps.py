@@ -69,6 +69,11 @@ update jobs set idempotency_key = null where id in (select id from jobs where id
     and created_at < now() - interval '24 hours' limit {BATCH})
 """
 
+_FORGET_BATCHES: Final = f"""
+delete from batches where id in (select id from batches where created_at < now() - interval '24 hours'
+    and not exists (select from jobs where jobs.batch = batches.id) limit {BATCH})
+"""
+
 _FORGET_WORKERS: Final = "delete from workers where seen_at < now() - interval '7 days'"
 
 _GARBAGE: Final = f"select key from garbage order by since limit {BATCH}"
@@ -137,8 +142,9 @@ def is_unused_upload(connection: "psycopg.Connection[Any]", key: str, sha256: st
 
 
 def forget(connection: "psycopg.Connection[Any]") -> None:
-    """Release idempotency keys after a day and workers after a week of silence."""
+    """Release idempotency keys after a day, batches without jobs then too, and workers after a week of silence."""
     connection.execute(_FORGET_KEYS)
+    connection.execute(_FORGET_BATCHES)
     connection.execute(_FORGET_WORKERS)
 
 

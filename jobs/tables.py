@@ -13,6 +13,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     Numeric,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -78,6 +80,7 @@ jobs = Table(
     Column("request", JSONB, nullable=False),
     #: SHA-256 of every upload the request names: what retention looks for.
     Column("uploads", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("batch", Uuid, ForeignKey("batches.id", ondelete="SET NULL")),
     CheckConstraint(f"state in ({_STATES})", name="state_known"),
     CheckConstraint(
         "(state = 'running') = (lease_until is not null) and (state <> 'running' or worker is not null)",
@@ -95,11 +98,47 @@ jobs = Table(
     Index("jobs_running", "worker", postgresql_where=text("state = 'running'")),
     Index("jobs_deadline", "deadline_at", postgresql_where=text("state = 'queued' and deadline_at is not null")),
     Index("jobs_owner", "owner", "id"),
+    Index("jobs_active", "owner", "state", "id", postgresql_where=text("state in ('queued', 'running')")),
+    Index("jobs_members", "batch", "id", postgresql_where=text("batch is not null")),
+    Index(
+        "jobs_prompt",
+        text("to_tsvector('simple', request ->> 'prompt')"),
+        postgresql_using="gin",
+        postgresql_where=text("state = 'succeeded'"),
+    ),
+    Index(
+        "jobs_labels",
+        literal_column("(request -> 'labels')").label("labels"),
+        postgresql_using="gin",
+        postgresql_ops={"labels": "jsonb_path_ops"},
+        postgresql_where=text("request -> 'labels' <> '{}'"),
+    ),
     Index("jobs_finished", "finished_at", postgresql_where=text("finished_at is not null")),
     # Jobs without pictures are not in it, and cost it nothing.
     Index("jobs_uploads", "uploads", postgresql_using="gin", postgresql_where=text("uploads <> '{}'")),
     Index(
         "jobs_idempotency",
+        "owner",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key is not null"),
+    ),
+)
+
+#: Jobs that were submitted together.
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("owner", Text, nullable=False),
+    #: How many jobs it began with; those that were deleted since count still.
+    Column("size", Integer, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("idempotency_key", Text),
+    Column("request_hash", Text),
+    Index("batches_owner", "owner", "id"),
+    Index(
+        "batches_idempotency",
         "owner",
         "idempotency_key",
         unique=True,
@@ -120,6 +159,21 @@ images = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("key", Text, nullable=False, unique=True),
+    Index("images_seed", "seed"),
+)
+
+#: Smaller copies, made when they are first asked for; a trigger leaves their files to `garbage` when they are deleted.
+thumbnails = Table(
+    "thumbnails",
+    metadata,
+    Column("job", Uuid, primary_key=True),
+    Column("index", SmallInteger, primary_key=True),
+    #: Longest side, pixels.
+    Column("size", SmallInteger, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    ForeignKeyConstraint(["job", "index"], ["images.job", "images.index"], ondelete="CASCADE"),
 )
 
 #: Pictures that clients sent; the bytes lie once under their SHA-256, whoever has them.

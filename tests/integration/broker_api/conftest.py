@@ -108,7 +108,9 @@ class World:
         row = entry.model_dump(mode="json", exclude_none=True) | {"weight_bytes": entry.bytes}
         engine = open_engine(self.database_url, application_name="test")
         with engine.begin() as transaction:
-            transaction.execute(models.insert().values(**row))
+            transaction.execute(
+                models.insert().values({name: value for name, value in row.items() if name in models.columns})
+            )
         engine.dispose()
         return entry
 

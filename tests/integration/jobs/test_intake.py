@@ -7,11 +7,13 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from infra.database import CONNECT, AsyncConnection, Connection
+from jobs.cursors import CursorInvalid
 from jobs.errors import IdempotencyMismatch
-from jobs.intake import Accepted, NewJob, submit
-from jobs.reading import CursorInvalid, list_jobs, present_changes, queues, read_job
+from jobs.intake import Accepted, NewJob, submit, submit_together
+from jobs.reading import JobSearch, list_jobs, present_changes, queues, read_job
 from jobs.states import State
 
 
@@ -100,7 +102,7 @@ def test_list_pages_through_every_job_once(database_url: str, new_job: Callable[
             if cursor is None:
                 break
         assert seen == made[::-1]
-        assert await list_jobs(own, "ann", state=State.RUNNING) == ([], None)
+        assert await list_jobs(own, "ann", JobSearch(state=State.RUNNING)) == ([], None)
         for nonsense in ("", "x", "é", "A" * 500):
             with pytest.raises(CursorInvalid):
                 await list_jobs(own, "ann", cursor=nonsense)
@@ -117,5 +119,39 @@ def test_present_change_is_the_event_that_was_announced(database_url: str, new_j
         assert await present_changes(own, "bob", [accepted.job]) == {}
         listed = await queues(own)
         assert [(queue.name, queue.queued, queue.workers) for queue in listed] == [("txt2img.cpu", 1, 0)]
+
+    _run(database_url, story)
+
+
+def test_jobs_stored_together_are_stamped_as_if_one_by_one(database_url: str, new_job: Callable[..., NewJob]) -> None:
+    """Fair order, cost and promise come out the same, in every queue and behind what the owner was promised already."""
+    jobs = [new_job(seed=seed, steps=10 + seed, priority=seed % 2, deadline_s=60.0) for seed in range(6)]
+    columns = sql.SQL(
+        "select request, queue, priority, fair_order, cost, steps, batch_key, deadline_at - created_at as left from jobs order by id"
+    )
+
+    async def story(own: AsyncConnection) -> None:
+        async def stamps() -> tuple[list[Any], list[Any]]:
+            rows = await (await own.execute(columns)).fetchall()
+            owners = await (await own.execute("select * from fair_owners order by priority")).fetchall()
+            for table in ("jobs", "fair_owners"):
+                await own.execute(sql.SQL("delete from {}").format(sql.Identifier(table)))
+            return rows, owners
+
+        first = new_job(steps=50, priority=1)
+        await own.execute("insert into fair_clock values ('txt2img.cpu', 0, 777)")
+        await submit(own, first)
+        for job in jobs:
+            await submit(own, job)
+        expected = await stamps()
+        await submit(own, first)
+        async with own.transaction():
+            batch = await own.execute(
+                "insert into batches (id, owner, size) values (gen_random_uuid(), 'ann', 6) returning id"
+            )
+            row: Any = await batch.fetchone()
+            changes = await submit_together(own, jobs, row["id"])
+        assert [change.type for change in changes] == ["queued"] * 6
+        assert await stamps() == expected
 
     _run(database_url, story)
