@@ -12,6 +12,7 @@ from PIL import Image
 from jobs.contract import DiffusionJob, parse_parameters
 from jobs.geometry import steps_per_picture
 from jobs.inputs import Inputs
+from jobs.needs import needs_of
 from models_registry.entries import Kind, ModelEntry
 from pipelines.loading import load
 from tests.contracts.pipelines.conftest import build_tiny_controlnet, build_tiny_sd15
@@ -88,7 +89,10 @@ def _item(models: Models, checkpoint: str = "tiny", **fields: Any) -> Item:
         }
     )
     main = models.checkpoint.model_copy(update={"name": checkpoint})
-    return Item(uuid4(), 1, parameters, Inputs({each.ref: each for each in (main, *models.controls)}, _pictures()))
+    # As an agent hands them over: what the job names and nothing else.
+    named = {need.ref for need in needs_of(parameters)}
+    given = {each.ref: each for each in (main, *models.controls) if each.ref in named}
+    return Item(uuid4(), 1, parameters, Inputs(given, _pictures()))
 
 
 _TASKS: dict[str, dict[str, Any]] = {
@@ -162,9 +166,9 @@ def test_local_engine_loads_an_addition_once(models: Models) -> None:
 
 def test_local_engine_drops_additions_before_models(models: Models) -> None:
     """When memory is short, what other jobs added leaves, and the model stays loaded."""
-    # A checkpoint weighs 20 MB, one ControlNet is estimated at 20 and the picture at 10.
+    # A checkpoint is estimated at 20 MB, one ControlNet at 20 and the picture at 10.24: that fits, and hardly a byte more.
     items = [_item(models, controls=[_control(place)], steps=1) for place in (0, 1, 0)]
-    link = run(Draw(items), memory=58 * MB)
+    link = run(Draw(items), memory=int(55.9 * MB))
     assert link.of(Resident)[-1].loads == 1
     assert len(link.of(Drawn)) == 3
     assert link.of(Failed) == []
