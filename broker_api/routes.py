@@ -39,7 +39,7 @@ from broker_api.refusals import (
 )
 from broker_api.result_routes import RESULT_ENDPOINTS
 from broker_api.sockets import PATH, plain_request
-from broker_api.submit_errors import IDEMPOTENCY, SUBMIT_ERRORS
+from broker_api.submit_errors import SUBMIT_ERRORS, WAITED_FOR
 from broker_api.uploads import MEDIA_TYPES, UploadView, create_upload, read_one_upload
 from jobs.contract import REQUESTS, JobView, parse_request
 from jobs.control import JobActive
@@ -64,7 +64,7 @@ _JOBS: Final = (
             parse=parse_request,
             example={"prompt": "a red circle on a blue background", "seed": 7, "steps": 20, "num_images": 1},
         ),
-        headers=IDEMPOTENCY,
+        headers=WAITED_FOR,
         answers=(
             Answer(202, "Accepted: it waits or runs.", JobView, headers=_LOCATION),
             Answer(200, "Accepted and ended within `wait`; or with `dry_run` what would become of it.", JobOrDryRun, headers=_LOCATION),
