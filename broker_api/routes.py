@@ -5,6 +5,7 @@ from typing import Final
 from broker_api.adapters import AdapterPage, AdapterQuery, list_adapters
 from broker_api.backends import BackendPage, list_backends
 from broker_api.batch_routes import BATCH_ENDPOINTS
+from broker_api.doors.sdapi.routes import SDAPI_ENDPOINTS
 from broker_api.endpoints import Answer, Body, Endpoint, FileBody, parse_json
 from broker_api.events import read_events
 from broker_api.fleet import ModelPage, QueuePage, WorkerPage, list_models, list_queues, list_workers
@@ -231,5 +232,5 @@ _PAGES: Final = (
 )  # fmt: skip
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
-    *_JOBS, *RESULT_ENDPOINTS, *BATCH_ENDPOINTS, *_UPLOADS, *_FLEET, *_KEYS, *_OPERATIONS, *_PAGES,
+    *_JOBS, *RESULT_ENDPOINTS, *BATCH_ENDPOINTS, *_UPLOADS, *_FLEET, *_KEYS, *_OPERATIONS, *_PAGES, *SDAPI_ENDPOINTS,
 )  # fmt: skip
