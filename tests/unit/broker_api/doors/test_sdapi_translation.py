@@ -10,6 +10,7 @@ from broker_api.doors.sdapi.prefilled import prefilled
 from broker_api.doors.sdapi.refusals import FieldsRefused, SamplerNotFound, ScriptRefused, ThingNotFound
 from broker_api.doors.sdapi.translation import Translated, img2img, request_of, txt2img, upscaler_of
 from jobs.contract import Img2ImgRequest, InpaintRequest, Txt2ImgRequest
+from jobs.parts import Output
 
 LABELS = {"sdapi_key": "k"}
 NONE = Choices()
@@ -52,7 +53,7 @@ def test_txt2img_says_the_same_in_our_words() -> None:
     assert asked == Txt2ImgRequest(
         prompt="a cat", negative_prompt="blur", seed=7, steps=12, guidance_scale=5, width=192, height=128, num_images=6,
         scheduler="DPM++ 2M", schedule_type="Karras", model="m [0123456789]", vae="v", clip_skip=2,
-        output={"format": "jpeg"}, labels=LABELS,
+        output=Output(format="jpeg"), labels=LABELS,
     )  # fmt: skip
 
 
@@ -214,7 +215,7 @@ def test_scripts_that_are_unknown_are_refused() -> None:
 
 def test_what_is_not_done_is_noted() -> None:
     """What a client asks for and does not get is said; values that mean "not set" are not."""
-    quiet = {"eta": 1.0, "s_churn": 0, "s_tmax": 0, "s_tmin": 0, "s_noise": 1, "seed_resize_from_h": 0, "subseed": 5}
+    quiet: dict[str, Any] = {"eta": 1.0, "s_churn": 0, "s_tmax": 0, "s_tmin": 0, "s_noise": 1, "seed_resize_from_h": 0, "subseed": 5}
     assert _text(prompt="a", **quiet).notes == []
     noted = _text(prompt="a", subseed_strength=0.2, restore_faces=True, tiling=True, styles=["x"], s_churn=2).notes
     assert noted == [f"{name} is ignored" for name in ("s_churn", "styles", "subseed", "restore_faces", "tiling")]
