@@ -130,11 +130,10 @@ def test_two_keys_never_meet(fleet: FleetProcess, http: httpx.Client, new_key: A
     long = _beside(lambda: ann.txt2img(**SMALL, steps=200, n_iter=8))
     eventually(lambda: ann.get_progress()["progress"] > 0)
     assert bob.get_progress()["state"]["job_count"] == 0
-    beside = _beside(lambda: bob.txt2img(**SMALL, steps=10))
-    assert bob.interrupt() == {} or True
+    # There is nothing of bob's to stop.
+    assert bob.interrupt() == {}
     again = bob.txt2img(**SMALL, steps=10)
     assert np.array_equal(_array(again.image), _array(alone.image))
-    beside()
     assert ann.get_progress()["state"]["job_count"] == 8
     assert ann.interrupt() == {}
     assert long().images == []
