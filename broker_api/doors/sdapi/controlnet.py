@@ -16,18 +16,29 @@ from broker_api.doors.sdapi.payloads import Detect
 from broker_api.doors.sdapi.refusals import ScriptRefused
 from broker_api.doors.sdapi.translation import request_of
 from broker_api.endpoints import Call
+from models_registry.catalogue import Catalogue
 from models_registry.entries import Kind
+from models_registry.preprocessors import PREPROCESSORS
 
 VERSION: Final = 2
-PREPROCESSORS: Final = ("canny",)
 _NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {"preprocessor": "controlnet_module", "image": "controlnet_input_images.0"}
 )
 
 
-async def _models(call: Call) -> list[str]:
-    catalogue = (await call.services.snapshots.refresh()).catalogue
+async def _catalogue(call: Call) -> Catalogue:
+    return (await call.services.snapshots.refresh()).catalogue
+
+
+def _models(catalogue: Catalogue) -> list[str]:
     return [entry.title for entry in entries_of(catalogue, Kind.CONTROLNET)]
+
+
+def _modules(catalogue: Catalogue) -> list[str]:
+    """Return the preprocessors whose weights, if they need any, are here."""
+    weights = {entry.name.casefold() for entry in entries_of(catalogue, Kind.PREPROCESSOR)}
+    usable = [name for name, facts in PREPROCESSORS.items() if not facts.needs_weights or name in weights]
+    return ["none", *usable]
 
 
 async def get_version(call: Call) -> Response:
@@ -38,23 +49,25 @@ async def get_version(call: Call) -> Response:
 
 async def list_models(call: Call) -> Response:
     """Return the ControlNets."""
-    return answer({"model_list": await _models(call)})
+    return answer({"model_list": _models(await _catalogue(call))})
 
 
 async def list_modules(call: Call) -> Response:
     """Return the preprocessors."""
-    del call
-    modules = ["none", *PREPROCESSORS]
-    return answer(
-        {"module_list": modules, "module_detail": {name: {"model_free": False, "sliders": []} for name in modules}}
-    )
+    modules = _modules(await _catalogue(call))
+    details = {
+        name: {"model_free": False, "sliders": [option._asdict() for option in PREPROCESSORS[name].options.values()]}
+        for name in modules[1:]
+    }
+    return answer({"module_list": modules, "module_detail": {"none": {"model_free": False, "sliders": []}, **details}})
 
 
 async def control_types(call: Call) -> Response:
     """Return which preprocessors and models belong together; only `All` is told here."""
+    catalogue = await _catalogue(call)
     everything: dict[str, Any] = {
-        "module_list": ["none", *PREPROCESSORS],
-        "model_list": ["None", *await _models(call)],
+        "module_list": _modules(catalogue),
+        "model_list": ["None", *_models(catalogue)],
         "default_option": "none",
         "default_model": "None",
     }
@@ -75,7 +88,7 @@ async def detect(call: Call) -> Response:
     preprocessor = preprocessor_of(payload.controlnet_module)
     if preprocessor is None:
         return answer({"images": payload.images, "info": "Success"})
-    if preprocessor not in PREPROCESSORS:
+    if preprocessor not in _modules(await _catalogue(call)):
         raise ScriptRefused("Module not available")
     options = options_of(
         preprocessor,

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from broker_api.doors.sdapi.payloads import Generation, Lenient
 from broker_api.doors.sdapi.refusals import FieldsRefused, ScriptRefused, details_of, field_refused
+from models_registry.preprocessors import PREPROCESSORS
 
 #: Units beyond these are dropped, as the extension does.
 UNITS: Final = 3
@@ -24,24 +25,34 @@ _PATH: Final = "alwayson_scripts.controlnet.args"
 _NEW_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {"guidance": "guidance_end", "lowvram": "low_vram", "input_image": "image"}
 )
-#: A1111's names of preprocessors, by their beginnings, to those here.
+#: Beginnings of the extension's names of preprocessors to ours; the first that fits counts. Exact names of ours need no line.
 _MODULES: Final[tuple[tuple[str, str], ...]] = (
-    ("canny", "canny"),
-    ("depth", "depth"),
+    ("depth", "depth_midas"),
     ("openpose", "openpose"),
     ("dw_openpose", "openpose"),
     ("lineart_anime", "lineart_anime"),
-    ("lineart", "lineart"),
-    ("softedge_hed", "softedge"),
-    ("softedge", "softedge"),
-    ("hed", "softedge"),
-    ("scribble", "scribble"),
+    ("lineart_coarse", "lineart_coarse"),
+    ("lineart", "lineart_realistic"),
+    ("softedge_pidi", "softedge_pidinet"),
+    ("softedge_teed", "softedge_teed"),
+    ("teed", "softedge_teed"),
+    ("softedge", "softedge_hed"),
+    ("hed", "softedge_hed"),
+    ("scribble_pidinet", "scribble_pidinet"),
+    ("scribble_xdog", "scribble_xdog"),
+    ("scribble", "scribble_hed"),
     ("mlsd", "mlsd"),
-    ("normal", "normal"),
-    ("tile_resample", "tile"),
+    ("normal", "normal_bae"),
     ("shuffle", "shuffle"),
     ("invert", "invert"),
+    ("threshold", "threshold"),
+    ("blur_gaussian", "blur"),
+    ("tile_resample", "blur"),
+    ("canny", "canny"),
 )
+#: What the extension's two sliders are called here, whichever a preprocessor has.
+_FIRST_SLIDER: Final = ("low_threshold", "threshold", "score_threshold", "sigma")
+_SECOND_SLIDER: Final = ("high_threshold", "distance_threshold")
 _SDNEXT_TYPES: Final = frozenset({"", "controlnet"})
 
 
@@ -83,20 +94,22 @@ def preprocessor_of(module: str) -> str | None:
     wanted = module.strip().lower()
     if wanted in {"", "none"}:
         return None
+    if wanted in PREPROCESSORS:
+        return wanted
     return next((ours for beginning, ours in _MODULES if wanted.startswith(beginning)), wanted)
 
 
-def options_of(preprocessor: str | None, threshold_a: float, threshold_b: float, resolution: int) -> dict[str, Any]:
-    """Return the preprocessor's options; what is negative is its own default."""
-    options: dict[str, Any] = {}
-    if preprocessor == "canny":
-        if threshold_a >= 0:
-            options["low_threshold"] = round(threshold_a)
-        if threshold_b >= 0:
-            options["high_threshold"] = round(threshold_b)
-    elif resolution > 0 and preprocessor is not None:
-        options["resolution"] = resolution
-    return options
+def options_of(preprocessor: str | None, threshold_a: float, threshold_b: float, resolution: int) -> dict[str, float]:
+    """Return a preprocessor's options; a value outside its bounds leaves the default, as the extension does."""
+    facts = None if preprocessor is None else PREPROCESSORS.get(preprocessor)
+    if facts is None:
+        return {}
+    sliders = [(name, threshold_a) for name in _FIRST_SLIDER] + [(name, threshold_b) for name in _SECOND_SLIDER]
+    return {
+        name: value
+        for name, value in [*sliders, ("resolution", float(resolution))]
+        if name in facts.options and facts.options[name].low <= value <= facts.options[name].high
+    }
 
 
 def controls_of(payload: Generation, init_image: str | None, notes: list[str]) -> list[dict[str, Any]]:
@@ -169,7 +182,7 @@ def _control(place: int, unit: Unit, init_image: str | None, notes: list[str]) -
         "start": unit.guidance_start,
         "end": unit.guidance_end,
         "preprocessor": preprocessor,
-        "preprocessor_options": options_of(preprocessor, unit.threshold_a, unit.threshold_b, -1),
+        "preprocessor_options": options_of(preprocessor, unit.threshold_a, unit.threshold_b, unit.processor_res),
     }
 
 

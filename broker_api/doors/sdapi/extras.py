@@ -12,11 +12,13 @@ from broker_api.doors.sdapi.dialect import answer
 from broker_api.doors.sdapi.drawing import draw
 from broker_api.doors.sdapi.generation import labels_of
 from broker_api.doors.sdapi.payloads import ExtraBatch, Extras, ExtraSingle, Interrogate, PngInfo
-from broker_api.doors.sdapi.pictures import cropped, data_of, open_picture, size_of, texts_of
-from broker_api.doors.sdapi.refusals import ThingNotFound, field_refused
+from broker_api.doors.sdapi.pictures import cropped, open_picture, size_of, texts_of
+from broker_api.doors.sdapi.refusals import ThingNotFound
 from broker_api.doors.sdapi.translation import request_of, upscaler_of
 from broker_api.endpoints import Call
+from broker_api.picture_files import decode_text
 from jobs.contract import JobRequest
+from jobs.errors import PictureRefused
 from jobs.prompts.infotext import parse_infotext
 
 _TO_SIZE: Final = 1
@@ -46,7 +48,9 @@ async def _enlarged(call: Call, payload: Extras, given: Sequence[str], field: st
     sizes = [size_of(text, limit, name) for text, name in zip(given, fields, strict=True)]
     if payload.upscaler_1.strip().lower() in NOTHING:
         # The originals give a picture back as it is when no upscaler is chosen.
-        unchanged = [base64.b64encode(data_of(text, name)).decode() for text, name in zip(given, fields, strict=True)]
+        unchanged = [
+            base64.b64encode(decode_text(text, name)).decode() for text, name in zip(given, fields, strict=True)
+        ]
         return unchanged, _html(["no upscaler was chosen", *notes])
     labels = labels_of(call)
     requests = [
@@ -97,13 +101,13 @@ async def png_info(call: Call) -> Response:
     limit = call.services.settings.max_pixels
 
     def read() -> dict[str, str]:
-        with open_picture(data_of(text, "image"), limit, "image") as picture:
+        with open_picture(text, limit, "image") as picture:
             return texts_of(picture)
 
     try:
         texts = await asyncio.to_thread(read)
     except (OSError, ValueError, SyntaxError):
-        raise field_refused("image", "Invalid encoded image") from None
+        raise PictureRefused("Invalid encoded image", field="image") from None
     said = texts.get("parameters", "")
     return answer({"info": said, "items": texts, "parameters": _parameters(said)})
 

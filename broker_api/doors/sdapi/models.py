@@ -25,7 +25,7 @@ _KARRAS_RHO: Final = 7.0
 
 def entries_of(catalogue: Catalogue, kind: Kind) -> list[ModelEntry]:
     """Return the entries of one kind in the catalogue's order."""
-    return [entry for entry in catalogue.entries.values() if entry.kind is kind]
+    return list(catalogue.of_kind(kind))
 
 
 def checkpoint_of(catalogue: Catalogue, name: str | None) -> ModelEntry | None:

@@ -1,60 +1,52 @@
 """Look at pictures inside a request before they become uploads: their size, their text, whether a mask masks anything."""
 
 import base64
-import binascii
 import io
-import warnings
 from typing import Any, Final
 
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
-from broker_api.doors.sdapi.refusals import field_refused
+from broker_api.picture_files import decode_text, read_header
+from jobs.errors import PictureRefused, PictureTooLarge
+from jobs.parts import MAX_SIDE
 
-FORMATS: Final = ("PNG", "JPEG", "WEBP")
 _OPAQUE: Final = 255
 _HALF: Final = 128
 
 
-def data_of(text: str, field: str) -> bytes:
-    """Decode base64 or a `data:` URI, raising `FieldsRefused`."""
-    bare = text.partition(",")[2] if text[:5].lower() == "data:" else text
+def open_picture(text: str, max_pixels: int, field: str) -> Image.Image:
+    """Read a picture's header, not its pixels; raise `PictureRefused` for what is none, `PictureTooLarge` for what is too large."""
+    data = decode_text(text, field)
+    header = read_header(data)
+    if header is None:
+        raise PictureRefused("Invalid encoded image", field=field)
+    if max(header.width, header.height) > MAX_SIDE or header.width * header.height > max_pixels:
+        raise PictureTooLarge(
+            f"The picture is {header.width} x {header.height}; this server takes {max_pixels} pixels at most.",
+            field=field,
+        )
     try:
-        # Line breaks are common in base64 and mean nothing.
-        return base64.b64decode("".join(bare.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise field_refused(field, "Invalid encoded image") from None
-
-
-def open_picture(data: bytes, max_pixels: int, field: str) -> Image.Image:
-    """Read a picture's header, not its pixels, raising `FieldsRefused` for what is none or too large."""
-    try:
-        with warnings.catch_warnings():
-            # Our own limit follows.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise field_refused(field, "Invalid encoded image") from None
-    if picture.width * picture.height > max_pixels:
-        raise field_refused(field, f"The picture has more than {max_pixels} pixels")
-    return picture
+        return Image.open(io.BytesIO(data), formats=[header.format])
+    except (OSError, ValueError, SyntaxError):
+        raise PictureRefused("Invalid encoded image", field=field) from None
 
 
 def size_of(text: str, max_pixels: int, field: str) -> tuple[int, int]:
-    """Return a picture's width and height, raising `FieldsRefused`."""
-    with open_picture(data_of(text, field), max_pixels, field) as picture:
+    """Return a picture's width and height, raising what `open_picture` raises."""
+    with open_picture(text, max_pixels, field) as picture:
         return picture.size
 
 
 def mask_of(text: str, *, inverted: bool, max_pixels: int) -> str | None:
     """Return the mask to send on, None when nothing is masked; a mask drawn as transparency becomes black and white."""
-    with open_picture(data_of(text, "mask"), max_pixels, "mask") as picture:
+    with open_picture(text, max_pixels, "mask") as picture:
         try:
             alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
             transparent = alpha is not None and alpha.getextrema() != (_OPAQUE, _OPAQUE)
             grey = alpha if alpha is not None and transparent else picture.convert("L")
         except (OSError, ValueError, SyntaxError):
-            raise field_refused("mask", "Invalid encoded image") from None
+            raise PictureRefused("Invalid encoded image", field="mask") from None
     nothing = _OPAQUE if inverted else 0
     if grey.getextrema() == (nothing, nothing):
         return None
@@ -65,7 +57,7 @@ def mask_of(text: str, *, inverted: bool, max_pixels: int) -> str | None:
 
 def cropped(data: bytes, width: int, height: int) -> bytes:
     """Cut the middle of this size out of a picture, PNG."""
-    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+    with Image.open(io.BytesIO(data)) as picture:
         left, top = (picture.width - width) // 2, (picture.height - height) // 2
         return base64.b64decode(encoded(picture.crop((left, top, left + width, top + height))))
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from broker_api.doors.sdapi.choices import Choices
+from broker_api.doors.sdapi.controls import options_of, preprocessor_of
 from broker_api.doors.sdapi.payloads import Img2Img, Txt2Img
 from broker_api.doors.sdapi.prefilled import prefilled
 from broker_api.doors.sdapi.refusals import FieldsRefused, SamplerNotFound, ScriptRefused, ThingNotFound
@@ -215,7 +216,15 @@ def test_scripts_that_are_unknown_are_refused() -> None:
 
 def test_what_is_not_done_is_noted() -> None:
     """What a client asks for and does not get is said; values that mean "not set" are not."""
-    quiet: dict[str, Any] = {"eta": 1.0, "s_churn": 0, "s_tmax": 0, "s_tmin": 0, "s_noise": 1, "seed_resize_from_h": 0, "subseed": 5}
+    quiet: dict[str, Any] = {
+        "eta": 1.0,
+        "s_churn": 0,
+        "s_tmax": 0,
+        "s_tmin": 0,
+        "s_noise": 1,
+        "seed_resize_from_h": 0,
+        "subseed": 5,
+    }
     assert _text(prompt="a", **quiet).notes == []
     noted = _text(prompt="a", subseed_strength=0.2, restore_faces=True, tiling=True, styles=["x"], s_churn=2).notes
     assert noted == [f"{name} is ignored" for name in ("s_churn", "styles", "subseed", "restore_faces", "tiling")]
@@ -262,6 +271,22 @@ def test_controlnet_takes_the_init_image_where_it_has_none() -> None:
     assert isinstance(asked, Img2ImgRequest)
     assert [control.image for control in asked.controls] == [PICTURE] * 3
     assert found.notes == ["ControlNet units beyond 3 are dropped"]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("None", None), ("Canny", "canny"), ("invert (from white bg & black line)", "invert"), ("own", "own")],
+)
+def test_preprocessor_names(theirs: str, ours: str | None) -> None:
+    """The extension's names lead to ours; one that nobody knows is left to admission."""
+    assert preprocessor_of(theirs) == ours
+
+
+def test_preprocessor_options_outside_their_bounds_are_left_out() -> None:
+    """Clients send the same figures for every preprocessor; negative ones mean the default."""
+    assert options_of("canny", 64, 64, 512) == {"low_threshold": 64, "high_threshold": 64}
+    assert options_of("canny", -1, 5000, -1) == {}
+    assert options_of(None, 1, 1, 1) == {}
 
 
 def test_sdnext_control_units_become_controls() -> None:
