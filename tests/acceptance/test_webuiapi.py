@@ -141,6 +141,92 @@ def test_two_keys_never_meet(fleet: FleetProcess, http: httpx.Client, new_key: A
     assert len(owners) >= 2
 
 
+@pytest.fixture(scope="module")
+def source(fleet: FleetProcess) -> Image.Image:
+    """Draw one picture for the tests that begin with one."""
+    drawn: Image.Image = _client(fleet, fleet.key).txt2img(**SMALL).image
+    return drawn
+
+
+def test_img2img_follows_prompt_and_picture(api: Any, source: Image.Image) -> None:
+    """A weak change keeps the picture, a strong one follows the prompt; the answer has the form of txt2img's."""
+    asked = SMALL | {"prompt": "a green square on a white background", "images": [source]}
+    weak = api.img2img(**asked, denoising_strength=0.1)
+    strong = api.img2img(**asked, denoising_strength=1.0)
+    assert nearest_colour(centre_colour(_array(weak.image))) == "red"
+    assert nearest_colour(border_colour(_array(strong.image))) == "white"
+    assert weak.info["denoising_strength"] == 0.1
+    assert weak.parameters["init_images"] is None
+
+
+def test_img2img_with_a_mask_changes_the_masked_part_alone(api: Any, source: Image.Image) -> None:
+    """White is drawn anew, whether the mask is grey or drawn as transparency; an empty mask masks nothing."""
+    mask = Image.new("L", source.size, 0)
+    mask.paste(255, (0, 0, 64, 128))
+    asked = SMALL | {"prompt": "a green square on a white background", "images": [source], "mask_blur": 0}
+    whole = {"inpaint_full_res": False, "inpainting_fill": 1, "denoising_strength": 1.0}
+    painted = api.img2img(**asked, **whole, mask_image=mask)
+    before, after = _array(source), _array(painted.image)
+    assert np.array_equal(after[:, 72:], before[:, 72:])
+    assert not np.array_equal(after[:, :56], before[:, :56])
+    clear = Image.new("RGBA", source.size, (0, 0, 0, 0))
+    clear.paste((255, 255, 255, 255), (0, 0, 64, 128))
+    assert np.array_equal(_array(api.img2img(**asked, **whole, mask_image=clear).image), after)
+    blank = api.img2img(**asked, denoising_strength=0.1, mask_image=Image.new("L", source.size, 0))
+    plain = api.img2img(**asked, denoising_strength=0.1)
+    assert np.array_equal(_array(blank.image), _array(plain.image))
+
+
+def test_several_init_images_are_drawn_each(api: Any, source: Image.Image) -> None:
+    """Picture by picture, with the seeds of one batch."""
+    other = Image.new("RGB", source.size, "white")
+    done = api.img2img(**SMALL, images=[source, other], batch_size=2, steps=4, denoising_strength=0.3)
+    assert done.info["all_seeds"] == [7, 8]
+    alone = api.img2img(**SMALL, images=[source], steps=4, denoising_strength=0.3)
+    assert np.array_equal(_array(done.images[0]), _array(alone.image))
+
+
+def test_second_pass_enlarges(api: Any) -> None:
+    """Latents or pixels, by A1111's names."""
+    for upscaler in ("Latent", "Lanczos"):
+        done = api.txt2img(**SMALL, steps=8, enable_hr=True, hr_scale=1.5, hr_upscaler=upscaler, hr_second_pass_steps=4)
+        assert done.image.size == (192, 192)
+        assert "Hires upscale" in done.info["infotexts"][0]
+
+
+def test_controlnet_unit_guides_the_picture(api: Any, source: Image.Image) -> None:
+    """Through the client's own class; the next call carries no unit."""
+    model = next(name for name in api.controlnet_model_list() if name.startswith("shapes-canny"))
+    assert "canny" in api.controlnet_module_list()
+    unit = webuiapi.ControlNetUnit(image=source, module="canny", model=model, threshold_a=100, threshold_b=200)
+    plain = api.txt2img(**SMALL | {"prompt": "a green shape"}, steps=8)
+    guided = api.txt2img(**SMALL | {"prompt": "a green shape"}, steps=8, controlnet_units=[unit])
+    after = api.txt2img(**SMALL | {"prompt": "a green shape"}, steps=8)
+    assert "ControlNet 0" in guided.info["infotexts"][0]
+    assert not np.array_equal(_array(guided.image), _array(plain.image))
+    assert np.array_equal(_array(after.image), _array(plain.image))
+
+
+def test_controlnet_detect_finds_edges(api: Any, source: Image.Image) -> None:
+    """The preprocessor alone."""
+    found = api.controlnet_detect(images=[source], module="canny")
+    edges = _array(found.image)
+    assert edges.shape[:2] == (128, 128)
+    assert set(np.unique(edges)) <= {0, 255}
+
+
+def test_extras_enlarge_pictures(api: Any, source: Image.Image) -> None:
+    """By a factor, to a size, one or several."""
+    assert api.extra_single_image(source, upscaler_1="Lanczos", upscaling_resize=2).image.size == (256, 256)
+    sized = api.extra_single_image(
+        source, upscaler_1="Lanczos", resize_mode=1, upscaling_resize_w=300, upscaling_resize_h=200
+    )
+    assert sized.image.size == (300, 200)
+    several = api.extra_batch_images([source, source.rotate(90)], upscaler_1="Nearest", upscaling_resize=2)
+    assert [picture.size for picture in several.images] == [(256, 256)] * 2
+    assert api.extra_single_image(source).image.size == source.size
+
+
 def test_wrong_password_and_wrong_fields_raise_what_they_are(fleet: FleetProcess, api: Any) -> None:
     """The client's own errors carry the status and the sentence."""
     with pytest.raises(RuntimeError, match="401"):
