@@ -1,8 +1,13 @@
 """What A1111's and SD.Next's clients send: unknown fields are ignored, null counts as absent, texts become numbers as FastAPI allows."""
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from jobs.parts import MAX_SIDE
+
+#: So many pictures one request may ask for.
+MOST_PICTURES: Final = 64
 
 
 class Lenient(BaseModel):
@@ -33,8 +38,8 @@ class Generation(Lenient):
     #: SD.Next sends a number here, which nobody reads.
     sampler_index: str | int | None = None
     scheduler: str | None = None
-    batch_size: int = 1
-    n_iter: int = 1
+    batch_size: int = Field(default=1, ge=1, le=MOST_PICTURES)
+    n_iter: int = Field(default=1, ge=1, le=MOST_PICTURES)
     steps: int | None = None
     cfg_scale: float | None = None
     distilled_cfg_scale: float | None = None
@@ -79,13 +84,13 @@ class Txt2Img(Generation):
     """The body of txt2img."""
 
     enable_hr: bool = False
-    firstphase_width: int = 0
-    firstphase_height: int = 0
+    firstphase_width: int = Field(default=0, le=MAX_SIDE)
+    firstphase_height: int = Field(default=0, le=MAX_SIDE)
     hr_scale: float = 2.0
     hr_upscaler: str | None = None
     hr_second_pass_steps: int = 0
-    hr_resize_x: int = 0
-    hr_resize_y: int = 0
+    hr_resize_x: int = Field(default=0, le=MAX_SIDE)
+    hr_resize_y: int = Field(default=0, le=MAX_SIDE)
     hr_checkpoint_name: str | None = None
     hr_sampler_name: str | None = None
     hr_scheduler: str | None = None
@@ -124,8 +129,8 @@ class Extras(Lenient):
     codeformer_visibility: float = Field(default=0, ge=0, le=1)
     codeformer_weight: float = Field(default=0, ge=0, le=1)
     upscaling_resize: float = Field(default=2, gt=0)
-    upscaling_resize_w: int = Field(default=512, ge=1)
-    upscaling_resize_h: int = Field(default=512, ge=1)
+    upscaling_resize_w: int = Field(default=512, ge=1, le=MAX_SIDE)
+    upscaling_resize_h: int = Field(default=512, ge=1, le=MAX_SIDE)
     upscaling_crop: bool = True
     upscaler_1: str = "None"
     upscaler_2: str = "None"
@@ -150,7 +155,7 @@ class ExtraBatch(Extras):
     """The body of extra-batch-images."""
 
     # As the originals spell it.
-    imageList: list[NamedImage] = Field(min_length=1, max_length=64)  # noqa: N815
+    imageList: list[NamedImage] = Field(min_length=1, max_length=MOST_PICTURES)  # noqa: N815
 
 
 class PngInfo(Lenient):
@@ -170,9 +175,9 @@ class Detect(Lenient):
     """The body of ControlNet's detect."""
 
     controlnet_module: str = "none"
-    controlnet_input_images: list[str] = Field(default_factory=list, max_length=64)
+    controlnet_input_images: list[str] = Field(default_factory=list, max_length=MOST_PICTURES)
     #: What webuiapi calls it.
-    controlnet_images: list[str] = Field(default_factory=list, max_length=64)
+    controlnet_images: list[str] = Field(default_factory=list, max_length=MOST_PICTURES)
     controlnet_processor_res: int = 512
     controlnet_threshold_a: float = -1
     controlnet_threshold_b: float = -1

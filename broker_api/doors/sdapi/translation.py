@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from broker_api.doors.sdapi.choices import NOTHING, Choices
 from broker_api.doors.sdapi.controls import controls_of
-from broker_api.doors.sdapi.payloads import Generation, Img2Img, Txt2Img
+from broker_api.doors.sdapi.payloads import MOST_PICTURES, Generation, Img2Img, Txt2Img
 from broker_api.doors.sdapi.refusals import (
     FieldsRefused,
     SamplerNotFound,
@@ -132,6 +132,8 @@ def _common(
 ) -> dict[str, Any]:
     if payload.script_name and payload.script_name.strip().lower() not in NOTHING:
         raise ScriptRefused(f"Script '{payload.script_name[:100]}' not found")
+    if payload.batch_size * payload.n_iter > MOST_PICTURES:
+        raise field_refused("n_iter", f"n_iter times batch_size must be at most {MOST_PICTURES}")
     _note_what_is_left_out(payload, notes)
     scheduler, schedule_type = _sampler(payload, notes)
     choices = choices_of(payload, usual)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from broker_api.doors.sdapi.choices import Choices
 from broker_api.doors.sdapi.controls import options_of, preprocessor_of
@@ -168,6 +169,8 @@ def test_several_init_images_are_several_jobs() -> None:
         ("YQ==", 50), ("Yg==", 51), ("YQ==", 52), ("Yg==", 53),
     ]  # fmt: skip
     assert _refused(lambda: _pictures(init_images=["YQ==", "Yg=="])) == [["body", "init_images"]]
+    many = {"init_images": ["YQ==", "Yg=="], "batch_size": 2, "n_iter": 33}
+    assert _refused(lambda: _pictures(**many)) == [["body", "n_iter"]]
 
 
 def test_addresses_of_pictures_are_refused() -> None:
@@ -181,8 +184,7 @@ def test_addresses_of_pictures_are_refused() -> None:
     [
         ({"steps": 0}, ["steps"]),
         ({"cfg_scale": -1}, ["cfg_scale"]),
-        ({"n_iter": 0}, ["n_iter"]),
-        ({"batch_size": 65}, ["n_iter"]),
+        ({"n_iter": 9, "batch_size": 8}, ["n_iter"]),
         ({"prompt": "a\0"}, ["prompt"]),
         ({"enable_hr": True, "hr_scale": 9}, ["hr_scale"]),
         ({"override_settings": {"CLIP_stop_at_last_layers": 0}}, ["override_settings", "CLIP_stop_at_last_layers"]),
@@ -197,6 +199,13 @@ def test_refusals_name_their_fields(fields: dict[str, Any], where: list[str]) ->
         assert found == [["body", "force_task_id"]]
         return
     assert _refused(lambda: _text(**({"prompt": "a"} | fields))) == [["body", *where]]
+
+
+@pytest.mark.parametrize("fields", [{"n_iter": 0}, {"batch_size": 0}, {"n_iter": 10**9}, {"hr_resize_x": 10**9}])
+def test_counts_outside_their_bounds_are_refused(fields: dict[str, Any]) -> None:
+    """Before anything is counted out."""
+    with pytest.raises(ValidationError):
+        Txt2Img.model_validate(fields)
 
 
 def test_scripts_that_are_unknown_are_refused() -> None:
