@@ -168,3 +168,22 @@ def test_callers_of_a_killed_process_are_missed_after_a_while(world: Any, start_
         time.sleep(0.3)
         assert _states(world) == ["queued"]
         _eventually(lambda: _states(world) == ["cancelled"])
+
+
+def test_another_process_knows_what_was_left_behind(
+    world: Any, start_server: Callable[..., Any], painter: Any, in_thread: Any
+) -> None:
+    """A load balancer may send the second try elsewhere; and a job that one process watches is not taken by another."""
+    painter.gate.clear()
+    key = world.key()
+    with start_server() as first, start_server() as second, second.client(key) as client:
+        _ask_and_hang_up(first, world, key, "/sdapi/v1/txt2img")
+        _eventually(lambda: _left(world))
+        joined = in_thread(lambda: client.post("/sdapi/v1/txt2img", json=ASKED))
+        _eventually(lambda: not _left(world))
+        with first.client(key) as other:
+            own = in_thread(lambda: other.post("/sdapi/v1/txt2img", json=ASKED))
+            _eventually(lambda: world.count("jobs") == 2)
+            painter.gate.set()
+            assert (joined().status_code, own().status_code) == (200, 200)
+    assert _states(world) == ["succeeded"] * 2

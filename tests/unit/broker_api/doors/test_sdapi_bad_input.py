@@ -103,8 +103,8 @@ def test_refusals_have_the_form_of_fastapi() -> None:
     fields = refuse(FieldsRefused([{"loc": ["body", "steps"], "msg": "too many", "type": "x"}]))
     failed = refuse(JobFailed("Too little memory.", error="out_of_memory"))
     unforeseen = refuse(RuntimeError("secret"))
-    assert (sentence.status_code, json.loads(sentence.body)["detail"]) == (400, "Sampler not found")
-    assert json.loads(fields.body)["detail"] == [{"loc": ["body", "steps"], "msg": "too many", "type": "x"}]
-    assert (failed.status_code, json.loads(failed.body)["error"]) == (500, "out_of_memory")
+    assert (sentence.status_code, json.loads(bytes(sentence.body))["detail"]) == (400, "Sampler not found")
+    assert json.loads(bytes(fields.body))["detail"] == [{"loc": ["body", "steps"], "msg": "too many", "type": "x"}]
+    assert (failed.status_code, json.loads(bytes(failed.body))["error"]) == (500, "out_of_memory")
     assert unforeseen.status_code == 500
     assert b"secret" not in unforeseen.body
