@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -36,6 +37,27 @@ async def authenticate_browser(request: Request, keys: KeyRing) -> Principal:
         raise Unauthorized("Send an admin API key as Bearer token or as HTTP Basic password.", headers=challenge)
     try:
         return await keys.find(credentials)
+    except KeyInvalid as error:
+        raise KeyInvalid(error.message, headers=challenge) from None
+
+
+async def authenticate_any(
+    request: Request, keys: KeyRing, *, challenge: Mapping[str, str], anonymous: str | None
+) -> Principal:
+    """Return who sends a Bearer key, or HTTP Basic with the key as password; who sends neither acts under the key `anonymous`.
+
+    Raises `Unauthorized` or `KeyInvalid` with the challenge among its headers.
+    """
+    scheme, credentials = _authorization(request)
+    if scheme != "bearer":
+        # What a browser sends by itself, it sends for any site that asks it to.
+        _refuse_foreign_origin(request)
+        credentials = _basic_password(credentials) if scheme == "basic" else ""
+    text = credentials or (anonymous if not scheme else None)
+    if not text:
+        raise Unauthorized("Send an API key as HTTP Basic password, or as Bearer token.", headers=challenge)
+    try:
+        return await keys.find(text)
     except KeyInvalid as error:
         raise KeyInvalid(error.message, headers=challenge) from None
 

@@ -13,8 +13,9 @@ from starlette.responses import Response
 
 from broker_api.answers import json_answer
 from broker_api.endpoints import Call, Query, not_found
-from broker_api.jobs import MOST_LISTED, admit, idempotency_key
+from broker_api.jobs import MOST_LISTED, idempotency_key
 from broker_api.pictures import Pictures
+from broker_api.submission import decide
 from jobs.batches import BatchSummary, cancel_batch, last_waiting, list_batches, read_batch, submit_batch
 from jobs.contract import JobRequest, JobView, parse_request
 from jobs.errors import RequestRefused
@@ -185,7 +186,7 @@ async def _admit_all(call: Call, requests: Sequence[JobRequest]) -> tuple[list[N
         try:
             if named not in taken:
                 taken[named] = await call.services.pictures.take(call.principal.owner, request)
-            admitted.append(await admit(call, request, taken[named]))
+            admitted.append(await decide(call.services, call.principal, request, taken[named]))
         except RequestRefused as error:
             error.message = f"Job {place}: {error.message}"
             error.field = f"jobs.{place}" if error.field is None else f"jobs.{place}.{error.field}"

@@ -13,9 +13,10 @@ from starlette.types import Receive, Scope, Send
 from broker_api.authentication import authenticate, authenticate_browser, require_scope
 from broker_api.bodies import read_json
 from broker_api.endpoints import Call, Endpoint
+from broker_api.keys import Principal
 from broker_api.problems import problem_of, problem_response
 from broker_api.refusals import MethodNotAllowed
-from broker_api.services import services_of
+from broker_api.services import Services, services_of
 from infra.logging import get_logger
 
 log = get_logger(__name__)
@@ -49,9 +50,9 @@ class PathDoor:
                 return await self._call(endpoint, request)
             if method == "OPTIONS":
                 return Response(status_code=204, headers={"allow": self._allow})
-            return _problem(self._not_allowed(), request, openai=False)
+            return _problem(self._not_allowed(), request, None)
         except Exception as error:  # noqa: BLE001 - the one place where every error becomes an answer
-            return _problem(error, request, openai=endpoint is not None and endpoint.openai)
+            return _problem(error, request, endpoint)
 
     def _not_allowed(self) -> MethodNotAllowed:
         return MethodNotAllowed(f"This path answers {self._allow}.", headers={"allow": self._allow})
@@ -60,7 +61,7 @@ class PathDoor:
         services = services_of(request.scope)
         caller = None
         if endpoint.access != "public":
-            caller = await (authenticate_browser if endpoint.basic else authenticate)(request, services.keys)
+            caller = await _authenticated(endpoint, request, services)
             request.scope["key_id"] = caller.key_id
             require_scope(caller, endpoint.access)
         query = None if endpoint.query is None else _query(endpoint.query, request)
@@ -68,17 +69,26 @@ class PathDoor:
         return await endpoint.handler(Call(request, services, caller, query, body))
 
 
+async def _authenticated(endpoint: Endpoint, request: Request, services: Services) -> Principal:
+    if endpoint.dialect is not None:
+        return await endpoint.dialect.authenticate(request, services)
+    return await (authenticate_browser if endpoint.basic else authenticate)(request, services.keys)
+
+
 def _query(model: type[BaseModel], request: Request) -> BaseModel:
     return model.model_validate(dict(request.query_params))
 
 
-def _problem(error: Exception, request: Request, *, openai: bool) -> Response:
+def _problem(error: Exception, request: Request, endpoint: Endpoint | None) -> Response:
     if isinstance(error, ClientDisconnect):
         # Nobody reads this; the access log does.
         return Response(status_code=CLIENT_LEFT)
     answer = problem_of(error)
     if answer.problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error(HANDLER_FAILED, path=request.url.path, exc_info=error)
+    if endpoint is not None and endpoint.dialect is not None:
+        return endpoint.dialect.refuse(error)
+    openai = endpoint is not None and endpoint.openai
     return problem_response(answer, request_id=request.scope.get("request_id"), openai=openai)
 
 

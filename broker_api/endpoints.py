@@ -119,6 +119,16 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Dialect:
+    """What the paths of another program's API do in that program's way."""
+
+    #: Says who calls.
+    authenticate: Callable[[Request, Services], Awaitable[Principal]]
+    #: Writes a refusal.
+    refuse: Callable[[Exception], Response]
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """One method on one path."""
 
@@ -142,5 +152,7 @@ class Endpoint:
     openai: bool = False
     #: The key may also come as HTTP Basic password, which browsers ask for.
     basic: bool = False
+    #: None speaks as all of `/v1` does.
+    dialect: Dialect | None = None
     #: Part of the OpenAPI document.
     listed: bool = True

@@ -1,19 +1,15 @@
 """GET /v1/jobs/{id}/events: a job's events as they happen, as server-sent events that resume without gap or repeat."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from typing import Final
-from uuid import UUID
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from broker_api.background import end_tasks
 from broker_api.endpoints import Call, not_found
 from broker_api.listening import Hub
-from broker_api.refusals import BodyTimeout, BodyTooLarge
 from broker_api.topics import Frame, Reader, encode, opening
+from broker_api.waiting import departure
 from infra.logging import get_logger
 from jobs.changes import Change
 from jobs.events import FINAL_EVENTS, parse_event_id
@@ -68,7 +64,7 @@ class EventStream(Response):
             return
         async with self._hub.watch(self._present.job) as reader:
             try:
-                async with _departure(receive, reader) as left:
+                async with departure(receive, reader) as left:
                     await self._stream(reader, send, left)
             except TimeoutError:
                 # The response stays unfinished on purpose: the server closes the connection, and the reader knows that it was cut.
@@ -96,34 +92,3 @@ async def _write(send: Send, text: bytes, frames: list[Frame]) -> None:
     body = b"".join([text, *(frame.body for frame in frames)])
     async with asyncio.timeout(STALL_SECONDS):
         await send({"type": "http.response.body", "body": body, "more_body": True})
-
-
-@contextlib.asynccontextmanager
-async def _departure(receive: Receive, reader: Reader) -> AsyncIterator[asyncio.Event]:
-    """Wake the reader when its client leaves, and say so."""
-    left = asyncio.Event()
-
-    async def notice() -> None:
-        with contextlib.suppress(BodyTimeout, BodyTooLarge):
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        left.set()
-        reader.wake()
-
-    task = asyncio.create_task(notice())
-    try:
-        yield left
-    finally:
-        await end_tasks([task])
-
-
-async def wait_for_end(hub: Hub, job: UUID, seconds: float, receive: Receive) -> None:
-    """Return when the job has ended, the time is up, the client has left, or the server stops."""
-    clock = asyncio.get_running_loop().time
-    until = clock() + seconds
-    async with hub.watch(job) as reader, _departure(receive, reader) as left:
-        while not (reader.topic.ended or reader.topic.closed or hub.stopping or left.is_set()):
-            rest = until - clock()
-            if rest <= 0:
-                return
-            await reader.wait(rest)

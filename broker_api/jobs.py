@@ -8,23 +8,19 @@ from pydantic import BaseModel, Field, RootModel
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from broker_api.admission.admission import Admission
 from broker_api.answers import json_answer
 from broker_api.endpoints import Call, Query, not_found
-from broker_api.events import wait_for_end
-from broker_api.pictures import Pictures
 from broker_api.refusals import HeaderInvalid
-from broker_api.snapshots import Snapshot
+from broker_api.submission import admit, store, store_watched
+from broker_api.watching import HEADER, hang_up
 from jobs.changes import Change
 from jobs.contract import JobParameters, JobRequest, JobView, Request, Task
 from jobs.control import cancel, delete, delete_many
-from jobs.errors import AdapterUnknown, HardwareUnknown, ModelUnknown, PreprocessorUnknown, TooLargeForFleet
 from jobs.fleet import Fleet
 from jobs.geometry import estimated_cost, picture_count, total_steps
-from jobs.intake import Accepted, NewJob, submit
+from jobs.intake import NewJob
 from jobs.labels import Labels, parse_labels
 from jobs.parts import Name, Strict
-from jobs.pictures import upload_ref, with_pictures
 from jobs.reading import JobSearch, foresee, list_jobs, read_job, view
 from jobs.states import TERMINAL, State
 
@@ -104,27 +100,23 @@ async def create_job(call: Call) -> Response:
 async def accept(call: Call, request: JobRequest, query: CreateQuery) -> Response:
     """Do with a request, wherever it came from, what `POST /v1/jobs` does."""
     seconds = query.wait
-    door, owner = call.services.pictures, call.principal.owner
-    pictures = await door.take(owner, request)
-    job = await admit(call, request, pictures, idempotency_key(call.request))
+    services, caller = call.services, call.principal
+    admitted = await admit(services, caller, request, idempotency_key=idempotency_key(call.request))
     if query.dry_run:
-        return json_answer(await _foreseen(call, job))
-    # Only what is admitted is kept.
-    await door.keep(owner, pictures)
-    async with call.services.pool.connection() as connection:
-        accepted = await submit(connection, job)
-    headers = {"location": f"/v1/jobs/{accepted.job}"}
-    if accepted.change is not None:
-        call.services.relay.announce(accepted.change)
-        call.services.metrics.accepted.labels(job.parameters.task).inc()
-    else:
-        headers["idempotent-replayed"] = "true"
+        return json_answer(await _foreseen(call, admitted.new))
     if seconds > 0:
-        await wait_for_end(call.services.hub, accepted.job, seconds, call.request.receive)
-    if seconds > 0 or accepted.change is None:
+        what = hang_up(call.request.headers.get(HEADER), services.settings.hang_up)
+        stored = await store_watched(services, caller, admitted, door="v1", hang_up=what)
+        await services.watching.wait([stored.job], seconds, call.request.receive)
+    else:
+        stored = await store(services, admitted)
+    headers = {"location": f"/v1/jobs/{stored.job}"}
+    if stored.change is None:
+        headers["idempotent-replayed"] = "true"
+    if seconds > 0 or stored.change is None:
         # A job may be deleted as soon as it has ended.
-        return _job_answer(await _read(call, accepted), headers)
-    return _job_answer(_fresh_view(accepted.change, job, call.services.snapshots.now.fleet), headers)
+        return _job_answer(await _read(call, stored.job), headers)
+    return _job_answer(_fresh_view(stored.change, admitted.new, services.snapshots.now.fleet), headers)
 
 
 async def read_one_job(call: Call) -> Response:
@@ -190,22 +182,6 @@ async def delete_jobs(call: Call) -> Response:
     return json_answer(DeletedJobs(jobs=sorted(gone)))
 
 
-async def admit(call: Call, request: JobRequest, pictures: Pictures, key: str | None = None) -> NewJob:
-    """Return the job to store, raising a `RequestRefused` that names the field at fault."""
-    snapshots = call.services.snapshots
-    named = with_pictures(request, lambda place, _: upload_ref(pictures.by_field[place].sha256))
-
-    def decide(snapshot: Snapshot) -> NewJob:
-        admission = Admission(snapshot.catalogue, snapshot.fleet, call.services.settings.max_pixels)
-        return admission.admit(named, owner=call.principal.owner, pictures=pictures.by_field, idempotency_key=key)
-
-    try:
-        return decide(snapshots.now)
-    except (ModelUnknown, AdapterUnknown, PreprocessorUnknown, HardwareUnknown, TooLargeForFleet):
-        # It may be newer than the snapshot.
-        return decide(await snapshots.refresh())
-
-
 async def _foreseen(call: Call, job: NewJob) -> DryRun:
     async with call.services.pool.connection() as connection:
         outlook = await foresee(connection, job, call.services.snapshots.pace)
@@ -253,9 +229,9 @@ def _fresh_view(change: Change, job: NewJob, fleet: Fleet) -> JobView:
     return view(row)
 
 
-async def _read(call: Call, accepted: Accepted) -> JobView:
+async def _read(call: Call, job: UUID) -> JobView:
     async with call.services.pool.connection() as connection:
-        found = await read_job(connection, call.principal.owner, accepted.job, call.services.snapshots.pace)
+        found = await read_job(connection, call.principal.owner, job, call.services.snapshots.pace)
     if found is None:
         raise not_found()
     return found

@@ -73,6 +73,11 @@ class Hub:
         """Return how many readers watch anything."""
         return sum(topic.readers for topic in self._topics.values())
 
+    @property
+    def watched(self) -> list[UUID]:
+        """Return the jobs that somebody watches here."""
+        return [job for job, topic in self._topics.items() if topic.readers]
+
     def start(self) -> None:
         """Begin to listen."""
         self._spawn(repeat(self._listen, name="event_subscription"))

@@ -26,7 +26,7 @@ from broker_api.results import (
     list_results,
     read_one_result,
 )
-from broker_api.submit_errors import IDEMPOTENCY, SUBMIT_ERRORS
+from broker_api.submit_errors import SUBMIT_ERRORS, WAITED_FOR
 from jobs.contract import JobView
 from jobs.cursors import CursorInvalid
 from jobs.errors import PictureRefused
@@ -76,13 +76,13 @@ RESULT_ENDPOINTS: Final = (
         "POST", "/v1/jobs/{id}/replay", "replayJob", "Draw a job again", "results", replay_job,
         description="With every field as it was resolved, the seed included, but for those in `changes`.",
         query=CreateQuery, body=Body(models=(ReplayJob,), parse=ReplayJob.model_validate, example={"changes": {"seed": -1, "steps": 12}}),
-        headers=IDEMPOTENCY, answers=_ACCEPTED, errors=(NotFound, *SUBMIT_ERRORS),
+        headers=WAITED_FOR, answers=_ACCEPTED, errors=(NotFound, *SUBMIT_ERRORS),
     ),
     Endpoint(
         "POST", "/v1/replay", "replayImage", "Draw again what a picture's file says", "results", replay_picture,
         description="Our own metadata counts, else the text that A1111 writes; a model that is not here can be changed.",
         query=CreateQuery, body=Body(models=(ReplayPicture,), parse=ReplayPicture.model_validate, example=_REPLAY_EXAMPLE),
-        headers=IDEMPOTENCY, answers=_ACCEPTED, errors=(MetadataMissing, PictureRefused, *SUBMIT_ERRORS),
+        headers=WAITED_FOR, answers=_ACCEPTED, errors=(MetadataMissing, PictureRefused, *SUBMIT_ERRORS),
     ),
     Endpoint(
         "GET", "/v1/results", "listResults", "Search one's pictures, newest first", "results", list_results,

@@ -5,6 +5,7 @@ from typing import Final
 from broker_api.adapters import AdapterPage, AdapterQuery, list_adapters
 from broker_api.backends import BackendPage, list_backends
 from broker_api.batch_routes import BATCH_ENDPOINTS
+from broker_api.doors.sdapi.routes import SDAPI_ENDPOINTS
 from broker_api.endpoints import Answer, Body, Endpoint, FileBody, parse_json
 from broker_api.events import read_events
 from broker_api.fleet import ModelPage, QueuePage, WorkerPage, list_models, list_queues, list_workers
@@ -39,7 +40,7 @@ from broker_api.refusals import (
 )
 from broker_api.result_routes import RESULT_ENDPOINTS
 from broker_api.sockets import PATH, plain_request
-from broker_api.submit_errors import IDEMPOTENCY, SUBMIT_ERRORS
+from broker_api.submit_errors import SUBMIT_ERRORS, WAITED_FOR
 from broker_api.uploads import MEDIA_TYPES, UploadView, create_upload, read_one_upload
 from jobs.contract import REQUESTS, JobView, parse_request
 from jobs.control import JobActive
@@ -64,7 +65,7 @@ _JOBS: Final = (
             parse=parse_request,
             example={"prompt": "a red circle on a blue background", "seed": 7, "steps": 20, "num_images": 1},
         ),
-        headers=IDEMPOTENCY,
+        headers=WAITED_FOR,
         answers=(
             Answer(202, "Accepted: it waits or runs.", JobView, headers=_LOCATION),
             Answer(200, "Accepted and ended within `wait`; or with `dry_run` what would become of it.", JobOrDryRun, headers=_LOCATION),
@@ -231,5 +232,5 @@ _PAGES: Final = (
 )  # fmt: skip
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
-    *_JOBS, *RESULT_ENDPOINTS, *BATCH_ENDPOINTS, *_UPLOADS, *_FLEET, *_KEYS, *_OPERATIONS, *_PAGES,
+    *_JOBS, *RESULT_ENDPOINTS, *BATCH_ENDPOINTS, *_UPLOADS, *_FLEET, *_KEYS, *_OPERATIONS, *_PAGES, *SDAPI_ENDPOINTS,
 )  # fmt: skip

@@ -22,6 +22,7 @@ from broker_api.problems import DATABASE_ERRORS
 from broker_api.relay import Relay
 from broker_api.signing import Signer
 from broker_api.snapshots import Snapshots
+from broker_api.watching import Watching
 from infra.celery_app import make_celery
 from infra.clock import SystemClock
 from infra.database import AsyncPool, make_async_pool
@@ -64,6 +65,7 @@ class Services:
     making_thumbnails: asyncio.Semaphore
     #: Speaks to Flower; None where no Flower runs.
     flower: httpx.AsyncClient | None
+    watching: Watching
 
 
 OpenServices = Callable[[], AbstractAsyncContextManager[Services]]
@@ -90,7 +92,8 @@ async def open_services(settings: Settings, urls: ServiceUrls) -> AsyncIterator[
 
         metrics = Metrics.make()
         snapshots = Snapshots(pool)
-        keys = KeyRing(pool, SystemClock())
+        clock = SystemClock()
+        keys = KeyRing(pool, clock)
         hub = Hub(client, pool, metrics.encoded)
 
         def wakes_for(queue: str, jobs: int) -> int:
@@ -108,6 +111,7 @@ async def open_services(settings: Settings, urls: ServiceUrls) -> AsyncIterator[
         services = Services(
             settings, pool, client, storage, PictureDoor(pool, storage, settings.max_pixels), keys,
             snapshots, hub, Newcomers(pool), relay, metrics, Signer(pool), asyncio.Semaphore(THUMBNAILS), flower,
+            Watching(pool, hub, relay.announce, clock, settings.hang_up_seconds),
         )  # fmt: skip
         with contextlib.suppress(*DATABASE_ERRORS):
             await snapshots.refresh()
@@ -130,6 +134,7 @@ async def _running(services: Services) -> AsyncIterator[None]:
         asyncio.create_task(services.keys.keep_last_used()),
         asyncio.create_task(services.relay.run()),
         asyncio.create_task(services.newcomers.run()),
+        asyncio.create_task(services.watching.run()),
     ]
     try:
         yield

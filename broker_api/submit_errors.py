@@ -1,9 +1,10 @@
-"""Why a request that becomes a job can be refused, whichever route it came by."""
+"""Why a request that becomes a job can be refused, and the headers it may carry, whichever route it came by."""
 
 from typing import Final
 
 from broker_api.admission.refusals import NoModels, ScheduleTypeUnknown
 from broker_api.refusals import HeaderInvalid, Starting, StorageUnavailable
+from broker_api.watching import HEADER, HEADER_TEXT
 from jobs.errors import (
     AdapterUnknown,
     FamilyMismatch,
@@ -47,3 +48,5 @@ SUBMIT_ERRORS: Final = (
 IDEMPOTENCY: Final = {
     "Idempotency-Key": "Sent again with the same body, it answers with what it made before; 1 to 255 characters."
 }
+#: Of routes that may hold the answer until the job has ended.
+WAITED_FOR: Final = {**IDEMPOTENCY, HEADER: HEADER_TEXT}

@@ -1,6 +1,7 @@
-"""The tables of API keys, which are stored nowhere themselves, and of the secrets that the API signs with."""
+"""The tables of API keys, which are stored nowhere themselves, of what each key chose, and of the secrets that the API signs with."""
 
-from sqlalchemy import ARRAY, CheckConstraint, Column, DateTime, LargeBinary, Table, Text, text
+from sqlalchemy import ARRAY, CheckConstraint, Column, DateTime, ForeignKey, LargeBinary, Table, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
 
 from infra.database import metadata
 
@@ -26,4 +27,13 @@ secrets = Table(
     Column("name", Text, primary_key=True),
     Column("value", LargeBinary, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+)
+
+#: What a key set through the A1111 door: its own checkpoint, VAE, picture format.
+door_options = Table(
+    "door_options",
+    metadata,
+    Column("key_id", Text, ForeignKey("api_keys.id", ondelete="CASCADE"), primary_key=True),
+    Column("options", JSONB, nullable=False),
+    Column("changed_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
 )

@@ -75,6 +75,13 @@ class Settings(BaseSettings):
     body_pause_seconds: float = Field(default=10.0, gt=0)
     max_pixels: int = Field(default=16 * 1024 * 1024, gt=0)
 
+    #: A synchronous job whose last watcher has left is joined by the same request within this time, and cancelled after it ...
+    hang_up_seconds: float = Field(default=20.0, ge=0)
+    #: ... unless it is to be kept.
+    hang_up: Literal["cancel", "keep"] = "cancel"
+    #: The key under which A1111 clients that send none act; without it they are asked for one.
+    sdapi_key: str | None = None
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 

@@ -123,3 +123,16 @@ async def kept(client: "redis.asyncio.Redis", job: UUID, after: tuple[int, int] 
     start = "-" if after is None else f"({after[0]}-{after[1]}"
     entries = cast("list[tuple[Any, dict[Any, Any]]]", await client.xrange(stream(job), min=start))
     return [Event.model_validate_json(next(iter(fields.values()))) for _, fields in entries]
+
+
+async def newest(
+    client: "redis.asyncio.Redis", job: UUID, kinds: Sequence[EventType], among: int = 40
+) -> dict[str, Event]:
+    """Return the newest kept event of each of these kinds, looking no further back than so many events."""
+    entries = cast("list[tuple[Any, dict[Any, Any]]]", await client.xrevrange(stream(job), count=among))
+    found: dict[str, Event] = {}
+    for _, fields in entries:
+        event = Event.model_validate_json(next(iter(fields.values())))
+        if event.type in kinds:
+            found.setdefault(event.type, event)
+    return found

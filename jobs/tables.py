@@ -197,6 +197,22 @@ uploads = Table(
     Index("uploads_content", "sha256"),
 )
 
+#: Jobs whose callers wait for the answer, or have hung up before it came.
+watches = Table(
+    "watches",
+    metadata,
+    Column("job", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    #: Of who asked and what: the same request sent again finds the job.
+    Column("fingerprint", Text, nullable=False),
+    #: It goes on although nobody waits.
+    Column("keep", Boolean, nullable=False),
+    #: A caller holds a connection open for it.
+    Column("waiting", Boolean, nullable=False, server_default=text("true")),
+    #: When anybody was last known to watch.
+    Column("seen_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Index("watches_fingerprint", "fingerprint"),
+)
+
 #: Objects in storage that no row refers to any more; the keeper removes them.
 garbage = Table(
     "garbage",

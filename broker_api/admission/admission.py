@@ -34,7 +34,8 @@ PREVIEWS: Final = 8
 _NO_PICTURES: Final[Mapping[str, Upload]] = MappingProxyType({})
 
 
-def _draw() -> int:
+def draw_seed() -> int:
+    """Draw a seed."""
     return secrets.randbelow(DRAWN_SEEDS)
 
 
@@ -45,7 +46,7 @@ class Admission:
     catalogue: Catalogue
     fleet: Fleet
     max_pixels: int
-    draw_seed: Callable[[], int] = _draw
+    draw_seed: Callable[[], int] = draw_seed
 
     def admit(
         self,

@@ -1,0 +1,1 @@
+"""Doors for clients of other programs: their paths and forms, our jobs."""

@@ -1,0 +1,91 @@
+"""Admit a request, store it as a job, announce it, and wait for its end: the one way in, whatever the door."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from broker_api.admission.admission import Admission
+from broker_api.keys import Principal
+from broker_api.pictures import Pictures
+from broker_api.services import Services
+from broker_api.snapshots import Snapshot
+from broker_api.watching import HangUp, fingerprint
+from jobs.changes import Change
+from jobs.contract import JobRequest
+from jobs.errors import AdapterUnknown, HardwareUnknown, ModelUnknown, PreprocessorUnknown, TooLargeForFleet
+from jobs.intake import NewJob, submit
+from jobs.pictures import upload_ref, with_pictures
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A job that can be done, not yet stored, and the pictures that came with it."""
+
+    new: NewJob
+    pictures: Pictures
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A stored job; `change` is None when an earlier request had made it."""
+
+    job: UUID
+    new: NewJob
+    change: Change | None
+
+
+async def admit(
+    services: Services, caller: Principal, request: JobRequest, *, idempotency_key: str | None = None
+) -> Admitted:
+    """Return the job to store, storing nothing; raise a `RequestRefused` that names the field at fault."""
+    pictures = await services.pictures.take(caller.owner, request)
+    return Admitted(await decide(services, caller, request, pictures, idempotency_key=idempotency_key), pictures)
+
+
+async def decide(
+    services: Services,
+    caller: Principal,
+    request: JobRequest,
+    pictures: Pictures,
+    *,
+    idempotency_key: str | None = None,
+) -> NewJob:
+    """Return the job to store of a request whose pictures have been looked at; raise a `RequestRefused`."""
+    named = with_pictures(request, lambda place, _: upload_ref(pictures.by_field[place].sha256))
+
+    def admitted(snapshot: Snapshot) -> NewJob:
+        admission = Admission(snapshot.catalogue, snapshot.fleet, services.settings.max_pixels)
+        return admission.admit(named, owner=caller.owner, pictures=pictures.by_field, idempotency_key=idempotency_key)
+
+    try:
+        return admitted(services.snapshots.now)
+    except (ModelUnknown, AdapterUnknown, PreprocessorUnknown, HardwareUnknown, TooLargeForFleet):
+        # It may be newer than the snapshot.
+        return admitted(await services.snapshots.refresh())
+
+
+async def store(services: Services, admitted: Admitted) -> Submitted:
+    """Store an admitted job, its pictures first, and announce it."""
+    new = admitted.new
+    # Only what is admitted is kept.
+    await services.pictures.keep(new.owner, admitted.pictures)
+    async with services.pool.connection() as connection:
+        accepted = await submit(connection, new)
+    if accepted.change is not None:
+        services.relay.announce(accepted.change)
+        services.metrics.accepted.labels(new.parameters.task).inc()
+    return Submitted(accepted.job, new, accepted.change)
+
+
+async def store_watched(
+    services: Services, caller: Principal, admitted: Admitted, *, door: str, hang_up: HangUp
+) -> Submitted:
+    """Store a job whose caller will wait for it, or join the one that this caller's same request left behind a moment ago."""
+    watching, new = services.watching, admitted.new
+    mark = fingerprint(door, caller.key_id, new.request_hash)
+    if new.idempotency_key is None:
+        left_behind = await watching.join(caller.owner, mark)
+        if left_behind is not None:
+            return Submitted(left_behind, new, None)
+    submitted = await store(services, admitted)
+    await watching.begin(submitted.job, mark, hang_up)
+    return submitted
