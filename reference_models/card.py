@@ -21,6 +21,9 @@ _LIMITS: Final[dict[str, str]] = {
 
 Of the schedulers, PNDM alone wants 30 steps or more (16 prompts: 94 % at 20 steps, 100 % at 30). It was trained at 128 x 128
 and knows little beyond: of 16 prompts 94 % are right at 160 pixels a side, 56 % at 96, 38 % at 192, 13 % at 64 and 256.
+
+Image to image follows the prompt early: of 8 red circles on blue that were to become yellow stars on green, none did so in full
+at strength 0.2 (the background stays, shape and colour begin to turn), 7 at 0.3 and all from 0.5 on.
 """,
 }
 

@@ -18,7 +18,7 @@ from reference_models.styles import frame_score, framed, ground_score, grounded
 from reference_models.training.family import PUBLISHED
 
 FOLDER: Final = Path(reference_models.__file__).parent / "loras"
-COUNT: Final = 16
+COUNT: Final = 8
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
