@@ -7,6 +7,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do c
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# In the order in which they need each other.
+MODELS ?= shapes-sd15 shapes-sd15-inpaint shapes-canny shapes-frame shapes-frame-2 shapes-ground shapes-dusk shapes-x2 shapes-x4 shapes-grey
 # Where to take torch from (a CPU, CUDA or ROCm build); empty takes pip's default index. See README, "GPUs".
 TORCH_INDEX ?=
 
@@ -41,8 +43,8 @@ soak: $(READY)  ## kill one part after the other under load for half an hour
 verify-models: $(READY)  ## draw every task with every model at hand, on a fleet of its own, and print a table
 	@$(BIN)/imagefleet verify --own $(ARGS)
 
-reference-models: $(READY)  ## train the reference models again (about half an hour on two cores)
-	@$(BIN)/python -m reference_models.train shapes-sd15
+reference-models: $(READY)  ## train the reference models again (about two hours on two cores); MODELS="…" names some of them
+	@for model in $(MODELS); do $(BIN)/python -m reference_models.train $$model || exit 1; done
 
 web:  ## build the web application
 	@echo "There is no web application in this version: the API's pages are at / and /docs."

@@ -78,7 +78,7 @@ async def mine(call: Call) -> list[Active]:
 async def look(call: Call, job: UUID, task: str | None) -> Seen | None:
     """Return a job of the caller as it stands now."""
     async with call.services.pool.connection() as connection:
-        view = await read_job(connection, call.principal.owner, job)
+        view = await read_job(connection, call.principal.owner, job, call.services.snapshots.pace)
     if view is None:
         return None
     events: dict[str, Event] = {}
