@@ -14,6 +14,7 @@ from broker_api.refusals import (
     BodyTooLarge,
     DatabaseUnavailable,
     Forbidden,
+    HeaderInvalid,
     JsonInvalid,
     KeyInvalid,
     MediaTypeUnsupported,
@@ -70,7 +71,8 @@ def openapi_document(endpoints: Sequence[Endpoint], *, version: str) -> dict[str
 
 def problems_of(endpoint: Endpoint) -> list[type[RequestRefused]]:
     """Return every problem an endpoint can answer with, by status."""
-    found: list[type[RequestRefused]] = [*endpoint.errors]
+    # Headers and targets that are too long are refused before a route is looked for.
+    found: list[type[RequestRefused]] = [*endpoint.errors, HeaderInvalid]
     if endpoint.access != "public":
         found += [Unauthorized, KeyInvalid, DatabaseUnavailable]
     if endpoint.access == "admin":
