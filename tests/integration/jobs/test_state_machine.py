@@ -63,7 +63,9 @@ class JobsMachine(RuleBasedStateMachine):
         self.asynchronous: AsyncConnection = self.loop.run_until_complete(
             psycopg.AsyncConnection.connect(self.database_url, **CONNECT)
         )
-        self.connection.execute("truncate jobs, watches, batches, images, thumbnails, garbage, fair_owners, fair_clock, workers")
+        self.connection.execute(
+            "truncate jobs, watches, batches, images, thumbnails, garbage, fair_owners, fair_clock, workers"
+        )
         self.known: dict[UUID, Known] = {}
         self.runs = {worker: uuid4() for worker in WORKERS}
 
