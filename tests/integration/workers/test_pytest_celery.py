@@ -18,6 +18,7 @@ from pytest_celery import (
 )
 
 from infra.celery_app import SETTINGS
+from jobs.contract import PARAMETERS
 from tests.integration.workers.yard import AgentProcess, Yard
 
 
@@ -164,7 +165,9 @@ def test_setup_is_ready(celery_setup: CeleryTestSetup) -> None:
     assert celery_setup.ready(control=True)
     assert answering(celery_setup) == {"cpu0", "cpu1"}
     queues = celery_setup.app.control.inspect(timeout=1.0).active_queues()
-    assert {queue["name"] for listened in queues.values() for queue in listened} == {"txt2img.cpu"}
+    assert {queue["name"] for listened in queues.values() for queue in listened} == {
+        f"{task}.cpu" for task in PARAMETERS
+    }
 
 
 def test_killed_worker_comes_back(celery_setup: CeleryTestSetup, yard: Yard) -> None:
