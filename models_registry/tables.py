@@ -1,7 +1,26 @@
-"""The table of known models."""
+"""The tables of the library: entries, their aliases, previews, people's marks, and pins."""
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Double, Index, Integer, Table, Text, func, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 
 from infra.database import metadata
 from models_registry.entries import Kind, Layout
@@ -11,11 +30,24 @@ def _one_of(column: str, values: type[Kind | Layout]) -> str:
     return f"{column} IN ({', '.join(repr(value.value) for value in values)})"
 
 
+_MODEL_NAME = "regexp_replace(name, '@[^@]*$', '')"
+_VERSION = "coalesce(substring(name from '@([^@]*)$'), '')"
+_SEARCH = """
+setweight(to_tsvector('simple', models_words(array[name, base_model])), 'A')
+|| setweight(to_tsvector('simple', models_words(tags || trigger_words)), 'B')
+|| setweight(to_tsvector('simple', models_words(array[description])), 'C')
+"""
+
 models = Table(
     "models",
     metadata,
     Column("kind", Text, primary_key=True),
+    #: What a job calls it: the name, or `name@version`.
     Column("name", Text, primary_key=True),
+    Column("id", Uuid, nullable=False, server_default=func.gen_random_uuid()),
+    #: What its versions have in common, and what tells them apart; empty for what has no version.
+    Column("model_name", Text, Computed(_MODEL_NAME, persisted=True), nullable=False),
+    Column("version", Text, Computed(_VERSION, persisted=True), nullable=False),
     Column("layout", Text, nullable=False),
     Column("family", Text, nullable=False),
     Column("variant", Text, nullable=False),
@@ -38,8 +70,92 @@ models = Table(
     Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     # Set while the files are away: the row stays, because jobs of the past name it, but it is not offered.
     Column("missing_since", DateTime(timezone=True)),
+    #: Who added it; None for what was found in the fleet's folders. A private entry is its owner's alone.
+    Column("owner", Text),
+    Column("visibility", Text, nullable=False, server_default="public"),
+    #: Ids of the API keys that may use it; None for all.
+    Column("allowed_keys", ARRAY(Text)),
+    # What people, or the places it came from, say of it.
+    Column("description", Text, nullable=False, server_default=""),
+    Column("licence", Text, nullable=False, server_default=""),
+    Column("source", Text, nullable=False, server_default=""),
+    Column("base_model", Text, nullable=False, server_default=""),
+    Column("tags", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("trigger_words", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("weight", Double),
+    Column("weight_min", Double),
+    Column("weight_max", Double),
+    #: Of the one file, or of the list of files and their SHA-256; None until it was read whole.
+    Column("sha256", Text),
+    #: Others that sites look models up by: `autov2`, `autov3`, `blake3`, `crc32`.
+    Column("hashes", JSONB, nullable=False, server_default="{}"),
+    #: `[{path, bytes, mtime_ns, sha256}]`, paths below the entry's own: what an incremental scan compares.
+    Column("files", JSONB, nullable=False, server_default="[]"),
+    #: Set once all files lie in storage under their SHA-256, from where nodes fetch them.
+    Column("stored_at", DateTime(timezone=True)),
+    #: What the header says: training settings, tags, the trainer's own title.
+    Column("metadata", JSONB, nullable=False, server_default="{}"),
+    Column("search", TSVECTOR, Computed(_SEARCH, persisted=True), nullable=False),
+    UniqueConstraint("id"),
+    CheckConstraint("visibility in ('public', 'private')", name="visibility_known"),
     CheckConstraint(_one_of("kind", Kind), name="kind_known"),
     CheckConstraint(_one_of("layout", Layout), name="layout_known"),
     # People write names in any case, so two models of a kind must not differ by case alone.
     Index("ix_models_kind_name_any_case", "kind", text("lower(name)"), unique=True),
+    Index("models_search", "search", postgresql_using="gin"),
+    Index("models_tags", "tags", postgresql_using="gin"),
+    Index("models_versions", "kind", text("lower(model_name)")),
+    Index("models_sha256", "sha256", postgresql_where=text("sha256 is not null")),
+)
+
+#: Other names of an entry.
+model_aliases = Table(
+    "model_aliases",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("alias", Text, primary_key=True),
+    Column("model", Uuid, ForeignKey("models.id", ondelete="CASCADE"), nullable=False),
+    Index("model_aliases_any_case", "kind", text("lower(alias)"), unique=True),
+    Index("model_aliases_model", "model"),
+)
+
+#: Pictures that show what an entry does; their bytes lie in storage under `key`.
+model_previews = Table(
+    "model_previews",
+    metadata,
+    Column("model", Uuid, ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("index", SmallInteger, primary_key=True),
+    Column("sha256", Text, nullable=False),
+    Column("mime", Text, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("key", Text, nullable=False),
+)
+
+#: What an owner thinks of an entry, and whether it is part of the stack that the owner composes with.
+model_marks = Table(
+    "model_marks",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("model", Uuid, ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("favourite", Boolean, nullable=False, server_default=text("false")),
+    Column("rating", SmallInteger),
+    Column("active", Boolean, nullable=False, server_default=text("false")),
+    #: Order in the stack; the smallest comes first.
+    Column("position", Integer),
+    #: Strength in the stack; None for the entry's own.
+    Column("weight", Double),
+    Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    CheckConstraint("rating between 1 and 5", name="rating_in_range"),
+    Index("model_marks_model", "model"),
+)
+
+#: Who needs an entry's files until when: a pinned entry cannot be deleted, which the missing cascade holds.
+model_pins = Table(
+    "model_pins",
+    metadata,
+    Column("model", Uuid, ForeignKey("models.id"), primary_key=True),
+    Column("holder", Text, primary_key=True),
+    Column("until", DateTime(timezone=True), nullable=False),
 )

@@ -1,5 +1,8 @@
 """A tiny but genuine Stable Diffusion folder, written by diffusers itself, and a database to register it in."""
 
+# First, because transformers looks for torchvision, which needs operators that this defines.
+import pipelines  # noqa: F401  # isort: skip
+
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
