@@ -115,6 +115,8 @@ class Answer:
     description: str
     model: type[BaseModel] | None = None
     media_type: str = "application/json"
+    #: Text in another form, for those who ask for it.
+    also: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

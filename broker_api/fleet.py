@@ -1,4 +1,4 @@
-"""Who works, what waits, which models there are: lists that every key may read."""
+"""What waits and which models there are: lists that every key may read."""
 
 from typing import Literal
 
@@ -7,18 +7,9 @@ from starlette.responses import Response
 
 from broker_api.answers import json_answer
 from broker_api.endpoints import Call
-from jobs.fleet import WorkerView
 from jobs.reading import QueueView, queues
-from jobs.roster import fleet
 from models_registry.entries import Component, Kind, ModelEntry
 from models_registry.families import FAMILIES, tasks_of
-
-
-class WorkerPage(BaseModel):
-    """All workers."""
-
-    items: list[WorkerView]
-    next_cursor: str | None = None
 
 
 class QueuePage(BaseModel):
@@ -67,15 +58,6 @@ class ModelPage(BaseModel):
     next_cursor: str | None = None
     object: Literal["list"] = "list"
     data: list[OpenAIModel]
-
-
-async def list_workers(call: Call) -> Response:
-    """Return every worker known; which jobs they run is told to admins alone."""
-    async with call.services.pool.connection() as connection:
-        workers = (await fleet(connection)).workers
-    if not call.principal.is_admin:
-        workers = tuple(worker.model_copy(update={"current": ()}) for worker in workers)
-    return json_answer(WorkerPage(items=list(workers)))
 
 
 async def list_queues(call: Call) -> Response:

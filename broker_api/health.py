@@ -13,8 +13,6 @@ from broker_api.endpoints import Call
 from broker_api.metrics import CONTENT_TYPE
 from broker_api.problems import DATABASE_ERRORS
 from broker_api.services import Services
-from broker_api.version import version
-from models_registry.entries import Kind
 
 PartState = Literal["ok", "away"]
 
@@ -34,20 +32,6 @@ class Readiness(BaseModel):
     redis: PartState
 
 
-class SystemStatus(BaseModel):
-    """The fleet in a few numbers."""
-
-    version: str
-    database: PartState
-    redis: PartState
-    models: int
-    workers: int
-    workers_online: int
-    queued: int
-    running: int
-    event_readers: int
-
-
 async def healthz(call: Call) -> Response:
     """Answer as long as the event loop turns."""
     del call
@@ -64,26 +48,6 @@ async def readyz(call: Call) -> Response:
         status = "unready"
     code = HTTPStatus.OK if usable else HTTPStatus.SERVICE_UNAVAILABLE
     return json_answer(Readiness(status=status, database=database, redis=redis), code)
-
-
-async def system_status(call: Call) -> Response:
-    """Return the fleet in a few numbers, a few seconds old at most."""
-    services = call.services
-    database, redis = await asyncio.gather(_database(services), _redis(services))
-    snapshot = services.snapshots.now
-    return json_answer(
-        SystemStatus(
-            version=version(),
-            database=database,
-            redis=redis,
-            models=len(snapshot.catalogue.of_kind(Kind.CHECKPOINT)),
-            workers=len(snapshot.fleet.workers),
-            workers_online=len(snapshot.fleet.online()),
-            queued=sum(queue.queued for queue in services.snapshots.queues),
-            running=sum(queue.running for queue in services.snapshots.queues),
-            event_readers=services.hub.readers,
-        )
-    )
 
 
 async def metrics(call: Call) -> Response:

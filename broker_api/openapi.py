@@ -32,12 +32,14 @@ _TAGS: Final = (
     ("batches", "Many jobs in one transaction, as one."),
     ("results", "Pictures: search, share, draw again, delete."),
     ("fleet", "Models, workers, queues."),
+    ("analytics", "What became of jobs over time, and what happens now."),
     ("keys", "API keys; for admins."),
     ("operations", "For those who run this."),
 )
 _PATH_PARAMETERS: Final[Mapping[str, tuple[dict[str, Any], str]]] = {
     "id": ({"type": "string"}, "Id; one that is unknown, malformed or someone else's looks the same."),
     "sha256": ({"type": "string"}, "SHA-256 of the picture's bytes, hexadecimal."),
+    "name": ({"type": "string"}, "Name, as its list shows it."),
     "n": ({"type": "integer", "minimum": 0}, "Index of the picture, from 0."),
 }
 #: (model, mode) to its reference.
@@ -172,6 +174,8 @@ def _answers(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
             described["content"] = {answer.media_type: {"schema": schemas[answer.model, "serialization"]}}
         elif answer.media_type != "application/json":
             described["content"] = {answer.media_type: {"schema": {"type": "string"}}}
+        if answer.also is not None:
+            described["content"][answer.also] = {"schema": {"type": "string"}}
         if answer.headers:
             described["headers"] = {
                 name: {"description": text, "schema": {"type": "string"}} for name, text in answer.headers.items()

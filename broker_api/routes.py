@@ -2,15 +2,13 @@
 
 from typing import Final
 
-from broker_api.adapters import AdapterPage, AdapterQuery, list_adapters
-from broker_api.backends import BackendPage, list_backends
 from broker_api.batch_routes import BATCH_ENDPOINTS
 from broker_api.doors.sdapi.routes import SDAPI_ENDPOINTS
 from broker_api.endpoints import Answer, Body, Endpoint, FileBody, parse_json
 from broker_api.events import read_events
-from broker_api.fleet import ModelPage, QueuePage, WorkerPage, list_models, list_queues, list_workers
+from broker_api.fleet_routes import FLEET_ENDPOINTS
 from broker_api.flower import proxy_flower, redirect_to_flower
-from broker_api.health import Health, Readiness, SystemStatus, healthz, metrics, readyz, system_status
+from broker_api.health import Health, Readiness, healthz, metrics, readyz
 from broker_api.jobs import (
     CreateQuery,
     DeletedJobs,
@@ -34,7 +32,6 @@ from broker_api.refusals import (
     OriginForeign,
     PictureDamaged,
     PictureMissing,
-    Starting,
     StorageUnavailable,
     UpgradeRequired,
 )
@@ -147,35 +144,6 @@ _UPLOADS: Final = (
     ),
 )  # fmt: skip
 
-_FLEET: Final = (
-    Endpoint(
-        "GET", "/v1/models", "listModels", "List models", "fleet", list_models,
-        description="The checkpoints; also in the form OpenAI's clients read (`object`, `data`).",
-        answers=(Answer(200, "All models.", ModelPage),), openai=True,
-    ),
-    Endpoint(
-        "GET", "/v1/adapters", "listAdapters", "List adapters", "fleet", list_adapters,
-        description="What a job may name beside its model: LoRAs, ControlNets, embeddings, VAEs, upscalers, weights of preprocessors.",
-        query=AdapterQuery, answers=(Answer(200, "All adapters.", AdapterPage),),
-    ),
-    Endpoint(
-        "GET", "/v1/workers", "listWorkers", "List workers", "fleet", list_workers,
-        answers=(Answer(200, "All workers known.", WorkerPage),),
-    ),
-    Endpoint(
-        "GET", "/v1/backends", "listBackends", "What the fleet can draw now", "fleet", list_backends,
-        answers=(Answer(200, "The classes of workers that are online.", BackendPage),),
-    ),
-    Endpoint(
-        "GET", "/v1/queues", "listQueues", "List queues", "fleet", list_queues,
-        answers=(Answer(200, "All queues.", QueuePage),),
-    ),
-    Endpoint(
-        "GET", "/v1/system/status", "systemStatus", "The fleet in a few numbers", "fleet", system_status,
-        answers=(Answer(200, "A few seconds old at most.", SystemStatus),), errors=(Starting,),
-    ),
-)  # fmt: skip
-
 _KEYS: Final = (
     Endpoint(
         "POST", "/v1/keys", "createKey", "Create an API key", "keys", create_one_key, access="admin",
@@ -232,5 +200,5 @@ _PAGES: Final = (
 )  # fmt: skip
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
-    *_JOBS, *RESULT_ENDPOINTS, *BATCH_ENDPOINTS, *_UPLOADS, *_FLEET, *_KEYS, *_OPERATIONS, *_PAGES, *SDAPI_ENDPOINTS,
+    *_JOBS, *RESULT_ENDPOINTS, *BATCH_ENDPOINTS, *_UPLOADS, *FLEET_ENDPOINTS, *_KEYS, *_OPERATIONS, *_PAGES, *SDAPI_ENDPOINTS,
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """Connect to Postgres: pools for the hot statements, an engine for everything else, migrations."""
 
+import functools
 import importlib.util
 import select
 import threading
@@ -8,6 +9,7 @@ from typing import Any, TypeAlias
 import psycopg
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
@@ -224,6 +226,12 @@ def migration_config(url: str) -> Config:
 
 #: Alembic keeps its context in module globals.
 _migrating = threading.Lock()
+
+
+@functools.cache
+def newest_migration() -> str:
+    """Return the newest revision this installation knows."""
+    return str(ScriptDirectory.from_config(migration_config("postgresql://unused")).get_current_head())
 
 
 def migrate(url: str) -> None:

@@ -9,6 +9,29 @@ from pydantic import BaseModel, ConfigDict
 WorkerState = Literal["idle", "busy", "draining", "offline"]
 
 
+class HeldComponent(BaseModel):
+    """Weights that lie in a device's memory."""
+
+    model_config = ConfigDict(frozen=True)
+
+    #: Of what `name` is: `checkpoint`, `lora`, `controlnet`, …
+    kind: str
+    name: str
+    #: Part of it, e.g. `unet`; empty for the whole.
+    component: str = ""
+    bytes: int
+
+
+class Ledger(BaseModel):
+    """What an engine holds in its device's memory, and how much it may."""
+
+    model_config = ConfigDict(frozen=True)
+
+    #: What models and pictures may fill.
+    capacity_bytes: int
+    components: tuple[HeldComponent, ...] = ()
+
+
 class WorkerFacts(BaseModel):
     """What a worker says of itself when it starts."""
 
@@ -41,6 +64,10 @@ class WorkerView(WorkerFacts):
     current: tuple[UUID, ...]
     started_at: datetime
     seen_at: datetime
+    #: Since when an operator wants it to take no jobs.
+    drain_requested_at: datetime | None = None
+    #: As its engine last said; None where it never did.
+    ledger: Ledger | None = None
 
 
 class Fleet(BaseModel):

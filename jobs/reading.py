@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
@@ -32,6 +33,19 @@ class QueueView(BaseModel):
     running: int
     oldest_wait_s: float | None
     workers: int
+
+
+class CurrentJob(BaseModel):
+    """A job that a worker draws, and how far it is."""
+
+    id: UUID
+    worker: str
+    owner: str
+    task: str
+    model: str
+    step: int
+    steps: int
+    started_at: datetime
 
 
 @dataclass(frozen=True)
@@ -147,6 +161,11 @@ with waiting as (
 select queue as name, coalesce(queued, 0) as queued, coalesce(running, 0) as running, oldest as oldest_wait_s,
     coalesce(workers, 0) as workers
 from waiting full join served using (queue) order by queue
+"""
+
+_RUNNING: Final = f"""
+select id, worker, owner, task, request ->> 'model' as model, step, steps, started_at from jobs where state = 'running' and {_MINE}
+order by started_at, id
 """
 
 _TALLY: Final = """
@@ -316,6 +335,11 @@ async def present_batches(
 async def queues(connection: "psycopg.AsyncConnection[Any]") -> list[QueueView]:
     """Return every queue in which something waits or runs, or which a worker serves."""
     return [QueueView(**row) for row in await _rows(connection, _QUEUES, {})]
+
+
+async def running_jobs(connection: "psycopg.AsyncConnection[Any]", owner: str | None) -> list[CurrentJob]:
+    """Return the jobs of an owner (None: of everyone) that run, those that began first before the others."""
+    return [CurrentJob(**row) for row in await _rows(connection, _RUNNING, {"owner": owner})]
 
 
 def tally(connection: "psycopg.Connection[Any]") -> dict[str, int]:

@@ -73,7 +73,7 @@ def route(task: str, needs_memory: int, hardware: str | None, fleet: Fleet) -> s
     able = [worker for worker in fleet.workers if task in worker.tasks]
     if not able:
         return CPU
-    online = [worker for worker in able if worker.online]
+    online = [worker for worker in able if worker.online and worker.state != "draining"]
     gpus = [worker for worker in online if worker.hardware != CPU]
     chosen = (
         _smallest_class(gpus, needs_memory)

@@ -9,6 +9,7 @@ from psycopg.rows import dict_row, tuple_row
 from jobs.changes import PRESENT_COLUMNS, Change, present
 from jobs.errors import DeadlinePassed, TooLargeForFleet
 from jobs.fleet import Fleet
+from jobs.rollups import NAME as JOB_HOURS
 from jobs.routing import route
 from jobs.store import lose_statement
 from jobs.uploads import FOLDER as UPLOADS
@@ -40,7 +41,10 @@ where exists (select from jobs where jobs.queue = queue.queue and state = 'queue
 _RETIRE: Final = f"""
 with gone as (
     delete from jobs where id in (
-        select id from jobs where finished_at < now() - make_interval(days => 1) * %(days)s order by finished_at limit {BATCH})
+        select id from jobs where finished_at < now() - make_interval(days => 1) * %(days)s
+            -- Not before its hour is counted, however short the retention.
+            and finished_at < coalesce((select done_until from rollups where name = '{JOB_HOURS}'), 'infinity')
+        order by finished_at limit {BATCH})
     returning id
 ), swept as (
     insert into garbage (key) select images.key from images join gone on gone.id = images.job on conflict do nothing

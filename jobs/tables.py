@@ -114,6 +114,7 @@ jobs = Table(
         postgresql_where=text("request -> 'labels' <> '{}'"),
     ),
     Index("jobs_finished", "finished_at", postgresql_where=text("finished_at is not null")),
+    Index("jobs_owner_finished", "owner", "finished_at", postgresql_where=text("finished_at is not null")),
     # Jobs without pictures are not in it, and cost it nothing.
     Index("jobs_uploads", "uploads", postgresql_using="gin", postgresql_where=text("uploads <> '{}'")),
     Index(
@@ -265,5 +266,40 @@ workers = Table(
     Column("current", ARRAY(Uuid), nullable=False, server_default="{}"),
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
     Column("seen_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    #: Since when it is to take no jobs; it outlives the worker's process, as what an operator asked for.
+    Column("drain_requested_at", DateTime(timezone=True)),
+    #: `jobs.fleet.Ledger`: what its engine holds in memory.
+    Column("ledger", JSONB),
     CheckConstraint("state in ('idle', 'busy', 'draining', 'offline')", name="state_known"),
+)
+
+#: What ended in each hour, for as long as anyone asks: jobs are deleted after the retention, this is not.
+job_hours = Table(
+    "job_hours",
+    metadata,
+    Column("hour", DateTime(timezone=True), primary_key=True),
+    Column("owner", Text, primary_key=True),
+    Column("task", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    #: Empty for jobs that never ran.
+    Column("worker", Text, primary_key=True),
+    Column("state", Text, primary_key=True),
+    #: Empty for jobs that did not fail.
+    Column("error_code", Text, primary_key=True),
+    Column("jobs", Integer, nullable=False),
+    Column("pictures", Integer, nullable=False),
+    #: Spent drawing.
+    Column("seconds", Double, nullable=False),
+    #: Bin to how many jobs waited so long, and took so long; `jobs.bins` says what a bin is.
+    Column("waits", JSONB, nullable=False),
+    Column("durations", JSONB, nullable=False),
+    Index("job_hours_owner", "owner", "hour"),
+)
+
+#: How far each summary of past hours has been written.
+rollups = Table(
+    "rollups",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("done_until", DateTime(timezone=True), nullable=False),
 )

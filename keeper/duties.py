@@ -11,7 +11,7 @@ from kombu.exceptions import KombuError
 
 from infra.logging import get_logger
 from infra.storage import Storage, StorageUnavailable
-from jobs import sweeps
+from jobs import rollups, sweeps
 from jobs.changes import Change
 from jobs.dispatch import wake
 from jobs.events import EventWriter
@@ -79,7 +79,8 @@ def wake_workers(
 
 
 def tidy(connection: "psycopg.Connection[Any]", storage: Storage, retention_days: float) -> None:
-    """Delete what was kept long enough, and the objects no row refers to."""
+    """Count what ended, delete what was kept long enough, and the objects no row refers to."""
+    rollups.roll_up(connection)
     retired = sweeps.retire(connection, retention_days)
     if retired:
         log.info(JOBS_RETIRED, jobs=retired)

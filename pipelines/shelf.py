@@ -51,6 +51,11 @@ class Shelf:
         """Return what is loaded, the most recently used last."""
         return tuple(each.entry for each in self._held.values())
 
+    @property
+    def held(self) -> tuple[Shelved, ...]:
+        """Return everything on the shelf, the most recently used last."""
+        return tuple(self._held.values())
+
     def take(self, entry: ModelEntry) -> Any:
         """Return a component, loading it unless one of the same content is here already."""
         # By content: a renamed file is the same component, a replaced one is another.

@@ -131,6 +131,9 @@ class Agent:
 
     def drain(self, queue: str) -> None:
         """Claim and draw until the fleet has nothing more for this worker; `queue` is where the wake-up came from."""
+        if self._foreman.is_resting:
+            # Another worker of the queue should have it. This one, waiting below until it may claim again, takes no further ones.
+            self._narrator.wake(queue)
         while (room := self._foreman.wait_for_room()) is not None:
             try:
                 seen, taken = self._claim(room)

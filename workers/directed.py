@@ -5,7 +5,7 @@ from typing import Protocol
 from uuid import UUID
 
 from jobs.errors import JobFailure
-from jobs.fleet import WorkerState
+from jobs.fleet import Ledger, WorkerState
 from workers.engines.interface import Command, Pictured
 from workers.held import Held
 
@@ -65,3 +65,4 @@ class Standing:
     warm: tuple[str, ...]
     loads: int
     current: tuple[UUID, ...]
+    ledger: Ledger | None

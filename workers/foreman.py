@@ -66,6 +66,8 @@ class Foreman:
         #: The stack of LoRAs of the job taken last.
         self._loras = ""
         self._nothing_ahead_of: tuple[UUID, int] | None = None
+        #: An operator wants no job to be taken.
+        self._resting = False
         #: Monotonic time at which a leaving worker hands back what is not drawn.
         self._leave_by: float | None = None
 
@@ -127,7 +129,7 @@ class Foreman:
                 self._outcomes.fail(held, failure)
 
     def _pass_on(self, held: Held) -> None:
-        if self._leave_by is not None:
+        if self._resting or self._leave_by is not None:
             self._end(held, Ending.DRAINED)
         elif self._life is None:
             self._end(held, Ending.ENGINELESS)
@@ -217,10 +219,27 @@ class Foreman:
         with self._changed:
             by = time.monotonic() + seconds
             self._leave_by = by if self._leave_by is None else min(by, self._leave_by)
-            for held in self._in_engine():
-                if not held.begun and held.ending is None:
-                    self._stop(held, Ending.DRAINED)
+            self._hand_back_unbegun()
             self._changed.notify_all()
+
+    @property
+    def is_resting(self) -> bool:
+        """Tell whether an operator wants no job to be taken."""
+        return self._resting
+
+    def rest(self, *, resting: bool) -> None:
+        """Claim nothing and hand back what is not begun, until told otherwise; what is begun is drawn to its end."""
+        with self._changed:
+            if resting != self._resting:
+                self._resting = resting
+                if resting:
+                    self._hand_back_unbegun()
+                self._changed.notify_all()
+
+    def _hand_back_unbegun(self) -> None:
+        for held in self._in_engine():
+            if not held.begun and held.ending is None:
+                self._stop(held, Ending.DRAINED)
 
     def release(self, held: Held) -> None:
         """Let go of a job whose outcome has been dealt with."""
@@ -343,11 +362,11 @@ class Foreman:
     def standing(self) -> Standing:
         """Return how the worker does."""
         with self._changed:
-            state: WorkerState = "draining" if self._leave_by is not None else "busy" if self._held else "idle"
+            draining = self._resting or self._leave_by is not None
+            state: WorkerState = "draining" if draining else "busy" if self._held else "idle"
             loads = self._loads_before + self._resident.loads
-            return Standing(
-                state, tuple(self._resident.models), loads, tuple(held.job.id for held in self._held.values())
-            )
+            current = tuple(held.job.id for held in self._held.values())
+            return Standing(state, tuple(self._resident.models), loads, current, self._resident.ledger)
 
     # -- inside the lock -----------------------------------------------------------------------------------------------
 
@@ -356,7 +375,7 @@ class Foreman:
         return [held for held in self._held.values() if not held.ended]
 
     def _has_room(self, drawing: Sequence[Held]) -> bool:
-        if self._life is None or self._leave_by is not None or not self._outcomes.can_store():
+        if self._life is None or self._resting or self._leave_by is not None or not self._outcomes.can_store():
             return False
         if len(self._held) - len(drawing) >= MOST_UNSTORED:
             return False

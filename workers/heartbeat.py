@@ -82,7 +82,7 @@ class Heartbeat:
         owned = renew(line, beats, self._lease_seconds)
         self._foreman.renewed(sent_at, beats, owned)
         standing = self._foreman.standing()
-        return roster.beat(
+        orders = roster.beat(
             line,
             self._name,
             self._run_id,
@@ -90,7 +90,12 @@ class Heartbeat:
             warm=standing.warm,
             loads=standing.loads,
             current=standing.current,
+            ledger=standing.ledger,
         )
+        if orders is None:
+            return False
+        self._foreman.rest(resting=orders.draining)
+        return True
 
 
 def _close(line: "Connection | None") -> None:

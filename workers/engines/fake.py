@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 
 from jobs.contract import InpaintParameters, JobParameters, Txt2ImgParameters, image_seed
 from jobs.errors import DrawingFailed, OutOfMemory, PictureInvalid
+from jobs.fleet import HeldComponent, Ledger
 from jobs.geometry import Size, hires_size, outpainted_size, picture_count, steps_per_picture, total_steps
 from jobs.parts import Hires
 from jobs.pictures import pictures_of
@@ -134,7 +135,12 @@ class FakeEngine(OneAfterAnother):
             self._models.popitem(last=False)
         self._models[key] = _bytes(item)
         self._loads += 1
-        link.send(Resident(tuple(self._models), self._loads, sum(self._models.values())))
+        held = tuple(
+            HeldComponent(kind="checkpoint", name=key.partition("@")[0], bytes=size)
+            for key, size in self._models.items()
+        )
+        ledger = Ledger(capacity_bytes=self._memory, components=held)
+        link.send(Resident(tuple(self._models), self._loads, sum(self._models.values()), ledger))
 
     def _step(self, link: Link, item: Item, asked: dict[str, float], index: int, step: int) -> None:
         parameters = item.parameters

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from jobs.contract import JobParameters
+from jobs.fleet import Ledger
 from jobs.inputs import Inputs
 from models_registry.entries import ModelEntry
 
@@ -159,6 +160,8 @@ class Resident:
     models: Sequence[str]
     loads: int
     bytes: int
+    #: None where the engine does not say.
+    ledger: Ledger | None = None
 
 
 Report = Ready | PhaseBegan | Stepped | Previewed | Pictured | Drawn | Stopped | Failed | Resident

@@ -14,12 +14,13 @@ import torch
 
 from jobs.contract import PreprocessParameters, UpscaleParameters
 from jobs.errors import DrawingFailed, OutOfMemory
+from jobs.fleet import HeldComponent, Ledger
 from jobs.geometry import picture_count, steps_per_picture
 from jobs.inputs import Inputs
 from jobs.memory import memory_of
 from jobs.needs import needs_of
 from models_registry.entries import Kind, ModelEntry
-from models_registry.memory import weights_memory
+from models_registry.memory import HALF_PRECISION_BYTES, weights_memory
 from pipelines.engine.engine import Counters, StepReport
 from pipelines.engine.state import State
 from pipelines.families.base import Family
@@ -277,7 +278,23 @@ class LocalEngine(OneAfterAnother):
     def _tell(self, link: Link) -> None:
         # What serves jobs of its own without a model.
         alone = [each.model_key for each in self._shelf.entries if each.kind in _SERVES_ALONE]
-        link.send(Resident((*alone, *self._families), self._counters.loads, self._held()))
+        link.send(Resident((*alone, *self._families), self._counters.loads, self._held(), self._ledger()))
+
+    def _ledger(self) -> Ledger:
+        checkpoints = [
+            HeldComponent(
+                kind=family.entry.kind,
+                name=family.entry.name,
+                component=part.name,
+                bytes=part.parameters * HALF_PRECISION_BYTES * self._weight,
+            )
+            for family in self._families.values()
+            for part in family.entry.components
+        ]
+        lent = [
+            HeldComponent(kind=each.entry.kind, name=each.entry.name, bytes=each.bytes) for each in self._shelf.held
+        ]
+        return Ledger(capacity_bytes=self._budget, components=(*checkpoints, *lent))
 
 
 def _content(entry: ModelEntry) -> tuple[Kind, str]:

@@ -79,7 +79,7 @@ def test_every_route_runs_as_its_example_says(shared_live: Any, shared_world: An
         path = endpoint.path.replace("{id}", things.get(endpoint.tag, job)).replace("{n}", "0")
         if endpoint.name == "readSignedImage":
             path = client.post(f"/v1/jobs/{job}/images/0/url", json={}).json()["url"]
-        path = path.replace(
+        path = path.replace("{name}", "cpu0@test").replace(
             "{sha256}", client.post("/v1/uploads", content=PICTURE).json()["id"] if "{sha256}" in path else ""
         )
         if endpoint.file:

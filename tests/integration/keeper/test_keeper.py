@@ -192,6 +192,21 @@ def test_keeper_removes_objects_no_row_refers_to(keeper: Keeper, connection: Con
     assert [found.key for found in storage.list()] == ["jobs/b/1"]
 
 
+def test_tidy_counts_what_ended_before_it_is_retired(
+    connection: Connection, storage: Storage, database_url: str
+) -> None:
+    """What is known of the past does not go with the jobs."""
+    job = _submit(database_url)
+    connection.execute(
+        "update jobs set state = 'cancelled', finished_at = now() - interval '31 days' where id = %s", (job,)
+    )
+    tidy(connection, storage, 30)
+    assert connection.execute("select from jobs").fetchone() is None
+    assert connection.execute("select owner, state, jobs from job_hours").fetchone() == {
+        "owner": "ann", "state": "cancelled", "jobs": 1,
+    }  # fmt: skip
+
+
 OLD, USED, FRESH = ("a" * 64, "b" * 64, "c" * 64)
 
 

@@ -1,9 +1,16 @@
 """Messages are what starts jobs: nothing polls, and one message is enough for many jobs."""
 
+import asyncio
+import signal
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-from jobs.roster import fleet_now
+import psycopg
+
+from infra.database import CONNECT
+from jobs.roster import drain, fleet_now, resume
 from tests.integration.workers.yard import Yard
 
 
@@ -30,6 +37,46 @@ def test_agent_drains_its_queues_for_one_message(yard: Yard) -> None:
     yard.wake()
     yard.until(lambda: all(yard.state(job) == "succeeded" for job in [*jobs, *tagged]))
     assert yard.state(elsewhere) == "queued"
+
+
+def test_drained_agent_draws_nothing_until_it_is_resumed(yard: Yard) -> None:
+    """Sent to rest it takes no job, also none it is woken for, and neither does its next life; resumed, it goes on by itself."""
+    agent = yard.start_agent()
+    before = yard.submit()
+    yard.until_state(before, "succeeded")
+    [worker] = fleet_now(yard.line).workers
+    ledger = worker.ledger
+    assert ledger is not None
+    assert [part.bytes for part in ledger.components] == [5_000_000]
+    _asked(yard, drain)
+    yard.until(lambda: fleet_now(yard.line).workers[0].state == "draining")
+    for _ in range(3):
+        yard.until_heard_of(0)
+    job = yard.submit()
+    for _ in range(5):
+        yard.until_heard_of(0)
+    assert yard.state(job) == "queued"
+    _asked(yard, resume)
+    yard.until_state(job, "succeeded")
+    _asked(yard, drain)
+    agent.signal(signal.SIGTERM)
+    assert agent.process.wait(20) == 0
+    yard.start_agent()
+    yard.until(lambda: fleet_now(yard.line).workers[0].online)
+    for _ in range(3):
+        yard.until_heard_of(0)
+    job = yard.submit()
+    for _ in range(5):
+        yard.until_heard_of(0)
+    assert (yard.state(job), fleet_now(yard.line).workers[0].state) == ("queued", "draining")
+
+
+def _asked(yard: Yard, question: Callable[[Any, str], Awaitable[bool]]) -> None:
+    async def ask() -> bool:
+        async with await psycopg.AsyncConnection.connect(yard.database_url, **CONNECT) as line:
+            return await question(line, fleet_now(yard.line).workers[0].name)
+
+    assert asyncio.run(ask())
 
 
 def test_agent_leaves_a_job_that_does_not_fit(yard: Yard) -> None:

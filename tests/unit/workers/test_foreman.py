@@ -404,6 +404,33 @@ def test_foreman_leaves_by_handing_back(desk: Desk) -> None:
     assert desk.foreman.wait_for_room() is None
 
 
+def test_foreman_rests_while_an_operator_wants_it(desk: Desk) -> None:
+    """What is begun is drawn to its end, what is not goes back, nothing is claimed; then all is as before."""
+    first = desk.take()
+    desk.draw(first, STEPS - 1)
+    second = desk.take()
+    desk.foreman.rest(resting=True)
+    assert (desk.foreman.standing().state, desk.foreman.is_resting) == ("draining", True)
+    assert desk.engine.commands[-1] == (1, Cancel(*second.key))
+    desk.foreman.engine_said(1, Stopped(*second.key))
+    late = desk.take()
+    desk.foreman.engine_said(1, Drawn(*first.key, 1.0))
+    assert desk.outcomes.outcomes == [
+        ("handed back: drained", second.job.id), ("handed back: drained", late.job.id), ("complete", first.job.id),
+    ]  # fmt: skip
+    for held in (first, second, late):
+        desk.foreman.release(held)
+    rooms: list[Room | None] = []
+    waiting = threading.Thread(target=lambda: rooms.append(desk.foreman.wait_for_room()))
+    waiting.start()
+    desk.foreman.nudge()
+    assert rooms == []
+    desk.foreman.rest(resting=False)
+    waiting.join(5)
+    assert [room is not None for room in rooms] == [True]
+    assert desk.foreman.standing().state == "idle"
+
+
 def test_foreman_reports_how_he_does(desk: Desk) -> None:
     """Loads count over the lives of the engine; what is warm is what the present one holds."""
     desk.foreman.engine_said(1, Resident(("a@1",), 2, 10))
