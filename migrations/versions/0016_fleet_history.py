@@ -4,7 +4,7 @@ Adding nullable columns to `workers` holds its lock for a moment; it has a row p
 before writes neither, and reads none of them.
 
 Revision ID: 0016
-Revises: 0009
+Revises: 0010
 """
 
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0016"
-down_revision = "0009"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 

@@ -1,5 +1,6 @@
 """Migrations run once, one at a time, inside their budgets."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import psycopg
 import pytest
 from alembic import command
+from alembic.autogenerate import compare_metadata
 from alembic.config import Config
+from alembic.migration import MigrationContext
 
 from infra import database
 from infra.database import migrate, migration_config, open_engine
@@ -111,4 +114,14 @@ def test_engine_reads_rows(database_url: str) -> None:
         assert (
             connection.exec_driver_sql("select current_setting('application_name')").scalar_one() == "imagefleet test"
         )
+    engine.dispose()
+
+
+def test_migrated_schema_is_the_one_the_code_declares(database_url: str) -> None:
+    """Alembic finds nothing that a migration would have to add."""
+    for name in ("broker_api.tables", "jobs.tables", "models_registry.tables"):
+        importlib.import_module(name)
+    engine = open_engine(database_url, application_name="test")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), database.metadata) == []
     engine.dispose()

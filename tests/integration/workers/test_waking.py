@@ -44,8 +44,8 @@ def test_drained_agent_draws_nothing_until_it_is_resumed(yard: Yard) -> None:
     agent = yard.start_agent()
     before = yard.submit()
     yard.until_state(before, "succeeded")
-    [worker] = fleet_now(yard.line).workers
-    ledger = worker.ledger
+    yard.until_heard_of(0)
+    ledger = fleet_now(yard.line).workers[0].ledger
     assert ledger is not None
     assert [part.bytes for part in ledger.components] == [5_000_000]
     _asked(yard, drain)
