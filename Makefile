@@ -9,16 +9,19 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # In the order in which they need each other.
 MODELS ?= shapes-sd15 shapes-sd15-inpaint shapes-canny shapes-frame shapes-frame-2 shapes-ground shapes-dusk shapes-x2 shapes-x4 shapes-grey
+WEB_APP := broker_api/static/app/index.html
+WEB_SOURCES := web/index.html web/vite.config.ts web/tsconfig.json $(shell find web/src web/public web/plugins -type f ! -name schema.d.ts)
 # Where to take torch from (a CPU, CUDA or ROCm build); empty takes pip's default index. See README, "GPUs".
 TORCH_INDEX ?=
 
 ##@ Use it
 .PHONY: run
 run: $(READY)  ## set up, start everything on this machine, draw one picture, serve until Ctrl-C
+	@$(MAKE) --no-print-directory web || echo "The web application could not be built (see above); everything else works without it."
 	@$(BIN)/imagefleet up --draw "a red circle on a blue background"
 
 ##@ Work on it
-.PHONY: setup test check format bench soak verify-models reference-models web clean
+.PHONY: setup test check format bench soak verify-models reference-models clean
 setup: $(READY)  ## create .venv with the exact versions of constraints.txt
 
 test: $(READY)  ## run every test on real servers, on free ports of their own
@@ -46,8 +49,27 @@ verify-models: $(READY)  ## draw every task with every model at hand, on a fleet
 reference-models: $(READY)  ## train the reference models again (about two hours on two cores); MODELS="…" names some of them
 	@for model in $(MODELS); do $(BIN)/python -m reference_models.train $$model || exit 1; done
 
-web:  ## build the web application
-	@echo "There is no web application in this version: the API's pages are at / and /docs."
+##@ The web application
+.PHONY: web web-shots wheel
+web: $(READY) $(WEB_APP)  ## build the web application; quick when nothing changed
+
+web-shots: web  ## draw docs/screenshots/: every view, light, dark and on a phone
+	@$(BIN)/python -m tests.web.shots $(ARGS)
+
+wheel: web  ## build the package with the web application in it, into dist/
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+$(WEB_APP): web/node_modules/.ready web/openapi.json $(WEB_SOURCES)
+	@web/with-node.sh npm run --silent build
+
+web/node_modules/.ready: web/package.json web/package-lock.json
+	@web/with-node.sh npm ci --no-audit --no-fund
+	@touch $@
+
+# The typed client follows from the server's own document; one that says the same is left alone.
+web/openapi.json: $(READY) $(shell find broker_api jobs models_registry -name '*.py')
+	@$(BIN)/python -m cli.main openapi >$@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 ##@ With a GPU
 .PHONY: test-gpu bench-gpu

@@ -21,6 +21,7 @@ from broker_api.routes import ENDPOINTS
 from broker_api.services import OpenServices
 from broker_api.sockets import PATH, progress_socket
 from broker_api.version import version
+from broker_api.web_app import load_web_app
 from infra.settings import Settings
 
 
@@ -47,6 +48,7 @@ def create_application(settings: Settings, open_services: OpenServices) -> Starl
     )
     application.router.redirect_slashes = False
     application.state.pages = _render(settings)
+    application.state.web_app = load_web_app()
     return application
 
 

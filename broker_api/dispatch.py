@@ -72,7 +72,7 @@ class PathDoor:
 async def _authenticated(endpoint: Endpoint, request: Request, services: Services) -> Principal:
     if endpoint.dialect is not None:
         return await endpoint.dialect.authenticate(request, services)
-    return await (authenticate_browser if endpoint.basic else authenticate)(request, services.keys)
+    return await (authenticate_browser if endpoint.basic else authenticate)(request, services.keys, services.sessions)
 
 
 def _query(model: type[BaseModel], request: Request) -> BaseModel:

@@ -15,7 +15,7 @@ from broker_api.refusals import FlowerUnavailable
 
 #: What belongs to one connection is not passed on; nor are our key and our host name.
 _NOT_SENT: Final = frozenset(
-    {"host", "authorization", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "content-length",
+    {"host", "authorization", "cookie", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "content-length",
      "proxy-authorization", "accept-encoding"}
 )  # fmt: skip
 _NOT_RETURNED: Final = frozenset(

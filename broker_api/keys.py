@@ -184,6 +184,14 @@ class KeyRing:
         self._used.add(found.principal.key_id)
         return found.principal
 
+    async def find_by_id(self, key_id: str) -> Principal:
+        """Return who a key belongs to whose text was checked before; raise `KeyInvalid` once it is revoked."""
+        found = await self._find(key_id)
+        if found is None or found.revoked:
+            raise KeyInvalid("The API key is unknown or revoked.", headers={"www-authenticate": "Bearer"})
+        self._used.add(key_id)
+        return found.principal
+
     async def _find(self, key_id: str) -> _Remembered | None:
         known = self._remembered.get(key_id)
         if known is not None and self._clock.monotonic() - known.asked < REMEMBERED_SECONDS:

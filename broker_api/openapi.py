@@ -20,6 +20,7 @@ from broker_api.refusals import (
     MediaTypeUnsupported,
     Unauthorized,
 )
+from broker_api.sessions import COOKIE
 from jobs.errors import RequestRefused
 
 _REFERENCE: Final = "#/components/schemas/{model}"
@@ -66,7 +67,15 @@ def openapi_document(endpoints: Sequence[Endpoint], *, version: str) -> dict[str
         "paths": paths,
         "components": {
             "schemas": definitions,
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key."}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "An API key."},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": COOKIE,
+                    "description": "A browser that has signed in.",
+                },
+            },
         },
     }
 
@@ -107,7 +116,7 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
         "tags": [endpoint.tag],
         "parameters": [*_path_parameters(endpoint), *_query_parameters(endpoint), *_header_parameters(endpoint)],
         "responses": {**_answers(endpoint, schemas), **_problems(endpoint, schemas)},
-        "security": [] if endpoint.access == "public" else [{"key": []}],
+        "security": [] if endpoint.access == "public" else [{"key": []}, {"session": []}],
     }
     if endpoint.description:
         operation["description"] = endpoint.description

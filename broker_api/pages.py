@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from broker_api.endpoints import Call
+from broker_api.web_app import INDEX, web_answer
 
 #: Nothing is loaded from anywhere, no script runs, no site may frame the page.
 _HEADERS: Final = {
@@ -28,7 +29,9 @@ class Pages:
 
 
 async def landing(call: Call) -> Response:
-    """Return the page that says where things are."""
+    """Return the web application, or where it is not built the page that says where things are."""
+    if call.request.scope["app"].state.web_app is not None:
+        return web_answer(call.request, INDEX)
     return _html(_pages(call.request.scope).landing)
 
 

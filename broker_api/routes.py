@@ -36,9 +36,11 @@ from broker_api.refusals import (
     UpgradeRequired,
 )
 from broker_api.result_routes import RESULT_ENDPOINTS
+from broker_api.session_doors import SESSION_ENDPOINTS
 from broker_api.sockets import PATH, plain_request
 from broker_api.submit_errors import SUBMIT_ERRORS, WAITED_FOR
 from broker_api.uploads import MEDIA_TYPES, UploadView, create_upload, read_one_upload
+from broker_api.web_app import WEB_ENDPOINTS
 from jobs.contract import REQUESTS, JobView, parse_request
 from jobs.control import JobActive
 from jobs.cursors import CursorInvalid
@@ -113,8 +115,8 @@ _JOBS: Final = (
     Endpoint(
         "GET", PATH, "progressSocket", "Follow many jobs over one WebSocket", "jobs", plain_request,
         description=(
-            "Open it as WebSocket with the key as Bearer header, or from a browser with the protocols `imagefleet.v1` and "
-            '`imagefleet.key.<key>`. Send `{"type": "subscribe", "jobs": ["<id>"], "batches": [], "mine": false, "after": '
+            "Open it as WebSocket with the key as Bearer header, or from a browser signed in, or with the protocols `imagefleet.v1` "
+            'and `imagefleet.key.<key>`. Send `{"type": "subscribe", "jobs": ["<id>"], "batches": [], "mine": false, "after": '
             '{"<id>": "1-7"}}`; each event comes as its JSON with its `id`, as over server-sent events. A plain request is refused.'
         ),
         answers=(Answer(101, "The WebSocket is open."),), errors=(UpgradeRequired, OriginForeign),
@@ -200,5 +202,6 @@ _PAGES: Final = (
 )  # fmt: skip
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
-    *_JOBS, *RESULT_ENDPOINTS, *BATCH_ENDPOINTS, *_UPLOADS, *FLEET_ENDPOINTS, *_KEYS, *_OPERATIONS, *_PAGES, *SDAPI_ENDPOINTS,
+    *_JOBS, *RESULT_ENDPOINTS, *BATCH_ENDPOINTS, *_UPLOADS, *FLEET_ENDPOINTS, *_KEYS, *SESSION_ENDPOINTS, *_OPERATIONS, *_PAGES,
+    *WEB_ENDPOINTS, *SDAPI_ENDPOINTS,
 )  # fmt: skip

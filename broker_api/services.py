@@ -20,6 +20,7 @@ from broker_api.newcomers import Newcomers
 from broker_api.pictures import PictureDoor
 from broker_api.problems import DATABASE_ERRORS
 from broker_api.relay import Relay
+from broker_api.sessions import Sessions
 from broker_api.signing import Signer
 from broker_api.snapshots import Snapshots
 from broker_api.watching import Watching
@@ -55,6 +56,7 @@ class Services:
     storage: Storage
     pictures: PictureDoor
     keys: KeyRing
+    sessions: Sessions
     snapshots: Snapshots
     hub: Hub
     newcomers: Newcomers
@@ -109,7 +111,7 @@ async def open_services(settings: Settings, urls: ServiceUrls) -> AsyncIterator[
         flower = await _flower(settings, stack)
         storage = open_storage(settings.storage, endpoint=settings.storage_endpoint)
         services = Services(
-            settings, pool, client, storage, PictureDoor(pool, storage, settings.max_pixels), keys,
+            settings, pool, client, storage, PictureDoor(pool, storage, settings.max_pixels), keys, Sessions(pool, keys),
             snapshots, hub, Newcomers(pool), relay, metrics, Signer(pool), asyncio.Semaphore(THUMBNAILS), flower,
             Watching(pool, hub, relay.announce, clock, settings.hang_up_seconds),
         )  # fmt: skip

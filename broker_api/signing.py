@@ -7,46 +7,34 @@ one signed. A picture that is deleted takes its URLs with it.
 import base64
 import hashlib
 import hmac
-import secrets
 import time
 from typing import Final
 from uuid import UUID
 
 from broker_api.refusals import SignatureInvalid, UrlExpired
+from broker_api.shared_secrets import SharedSecret
 from infra.database import AsyncPool
 
 _NAME: Final = "picture_urls"
-_SECRET_BYTES: Final = 32
-_MAKE: Final = "insert into secrets (name, value) values (%s, %s) on conflict (name) do nothing"
-_READ: Final = "select value from secrets where name = %s"
 
 
 class Signer:
     """Sign pictures and check what was signed."""
 
     def __init__(self, pool: AsyncPool) -> None:
-        self._pool = pool
-        self._secret: bytes | None = None
+        self._secret = SharedSecret(pool, _NAME)
 
     async def sign(self, job: UUID, index: int, thumbnail: int | None, expires: int) -> str:
         """Return the signature of a picture until a time, seconds since 1970."""
-        return _signature(await self._read(), job, index, thumbnail, expires)
+        return _signature(await self._secret.read(), job, index, thumbnail, expires)
 
     async def check(self, job: UUID, index: int, thumbnail: int | None, expires: int, signature: str) -> None:
         """Raise `SignatureInvalid` or `UrlExpired` unless this process or another one signed it and its time has not come."""
-        expected = _signature(await self._read(), job, index, thumbnail, expires)
+        expected = _signature(await self._secret.read(), job, index, thumbnail, expires)
         if not hmac.compare_digest(expected.encode(), signature.encode()):
             raise SignatureInvalid("The URL was not made by this fleet, or was changed since.", field="signature")
         if time.time() >= expires:
             raise UrlExpired("The URL has expired: ask for another one.", field="expires")
-
-    async def _read(self) -> bytes:
-        if self._secret is None:
-            async with self._pool.connection() as connection:
-                await connection.execute(_MAKE, (_NAME, secrets.token_bytes(_SECRET_BYTES)))
-                row = await (await connection.execute(_READ, (_NAME,))).fetchone()
-            self._secret = bytes((row or {})["value"])
-        return self._secret
 
 
 def _signature(secret: bytes, job: UUID, index: int, thumbnail: int | None, expires: int) -> str:

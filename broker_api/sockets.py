@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
@@ -12,6 +11,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from broker_api.authentication import is_own_origin
 from broker_api.background import end_tasks
 from broker_api.endpoints import Call
 from broker_api.feeds import MOST_JOBS, Feed, Gone, Overflow
@@ -19,6 +19,7 @@ from broker_api.keys import Principal
 from broker_api.problems import DATABASE_ERRORS, problem_of, problem_response
 from broker_api.refusals import KeyInvalid, OriginForeign, Unauthorized, UpgradeRequired
 from broker_api.services import Services, services_of
+from broker_api.sessions import cookie_of
 from broker_api.socket_messages import CLIENT_MESSAGE, JobGone, Ping, Pong, Refused, Subscribe, Subscribed, Unsubscribe
 from infra.logging import get_logger
 from jobs.changes import Change
@@ -62,15 +63,14 @@ async def progress_socket(websocket: WebSocket) -> None:
     websocket.scope["route_path"] = PATH
     services = services_of(websocket.scope)
     try:
-        key = key_of(websocket)
-        refuse_foreign_origin(websocket, services.settings.origins)
-        principal = await services.keys.find(key)
+        find = _finder(websocket, services)
+        principal = await find()
     except Exception as error:  # noqa: BLE001 - every error becomes an answer
         await websocket.send_denial_response(problem_response(problem_of(error)))
         return
     offered = websocket.scope.get("subprotocols", [])
     await websocket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
-    await Session(websocket, services, principal, key).run()
+    await Session(websocket, services, principal, find).run()
 
 
 async def plain_request(call: Call) -> Response:
@@ -80,18 +80,38 @@ async def plain_request(call: Call) -> Response:
     )
 
 
-def key_of(connection: HTTPConnection) -> str:
-    """Return the key of a Bearer header or of the offered protocols, raising `Unauthorized`."""
+#: Says whose the connection is, again and again while it lasts; raises `KeyInvalid` once it is nobody's.
+_Finder = Callable[[], Awaitable[Principal]]
+
+
+def _finder(connection: HTTPConnection, services: Services) -> _Finder:
+    """Return how to find who opens a connection: by its key, or by its browser's session."""
+    key, cookie = key_of(connection), cookie_of(connection)
+    if key is None and cookie is None:
+        raise Unauthorized(
+            f"Send your API key as `Authorization: Bearer <key>`, or offer the protocols `{PROTOCOL}` and `{KEY_PROTOCOL}<key>`.",
+            headers={"www-authenticate": "Bearer"},
+        )
+    # A browser sends its cookie whoever asks it to: the sites that an operator lists must bring a key.
+    refuse_foreign_origin(connection, services.settings.origins if key is not None else "")
+
+    async def find() -> Principal:
+        if key is not None:
+            return await services.keys.find(key)
+        return (await services.sessions.find(cookie or "")).principal
+
+    return find
+
+
+def key_of(connection: HTTPConnection) -> str | None:
+    """Return the key of a Bearer header or of the offered protocols, if any."""
     scheme, _, credentials = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and credentials.strip():
         return credentials.strip()
     for protocol in connection.scope.get("subprotocols", []):
         if protocol.startswith(KEY_PROTOCOL):
             return str(protocol.removeprefix(KEY_PROTOCOL))
-    raise Unauthorized(
-        f"Send your API key as `Authorization: Bearer <key>`, or offer the protocols `{PROTOCOL}` and `{KEY_PROTOCOL}<key>`.",
-        headers={"www-authenticate": "Bearer"},
-    )
+    return None
 
 
 def refuse_foreign_origin(connection: HTTPConnection, listed: str) -> None:
@@ -100,19 +120,18 @@ def refuse_foreign_origin(connection: HTTPConnection, listed: str) -> None:
     if origin is None:
         return
     allowed = {name.strip().rstrip("/").lower() for name in listed.split(",") if name.strip()}
-    same = urlsplit(origin).netloc.lower() == connection.headers.get("host", "").lower()
-    if not same and origin.lower() not in allowed and "*" not in allowed:
+    if not is_own_origin(connection) and origin.lower() not in allowed and "*" not in allowed:
         raise OriginForeign("Another web site opened this connection.", field="Origin")
 
 
 class Session:
     """One connection that has been let in."""
 
-    def __init__(self, websocket: WebSocket, services: Services, principal: Principal, key: str) -> None:
+    def __init__(self, websocket: WebSocket, services: Services, principal: Principal, find: _Finder) -> None:
         self._socket = websocket
         self._services = services
         self._principal = principal
-        self._key = key
+        self._find = find
         self._feed = Feed(services.hub)
         self._writing = asyncio.Lock()
 
@@ -144,7 +163,7 @@ class Session:
         while True:
             await asyncio.sleep(KEY_SECONDS)
             try:
-                await self._services.keys.find(self._key)
+                await self._find()
             except KeyInvalid:
                 raise _Closed(KEY_REVOKED, "the key was revoked") from None
             except DATABASE_ERRORS:

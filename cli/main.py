@@ -38,6 +38,7 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         "workers": Verb("cli.workers", "List the workers, and the queues in which something waits."),
         "keys": Verb("cli.keys", "Create, list and revoke API keys."),
         "doctor": Verb("cli.doctor", "Say what this machine lacks, and how to mend it."),
+        "openapi": Verb("cli.openapi", "Print the API's OpenAPI document."),
         "migrate": Verb("cli.migrate", "Bring the database's tables to this version."),
         "api": Verb("cli.api", "Run the API alone."),
         "worker": Verb("cli.worker", "Run one worker alone."),

@@ -14,7 +14,7 @@ from broker_api.services import Services
 
 async def _authenticate(request: Request, services: Services) -> Principal:
     return await authenticate_any(
-        request, services.keys, challenge=CHALLENGE, anonymous=services.settings.sdapi_key or None
+        request, services.keys, services.sessions, challenge=CHALLENGE, anonymous=services.settings.sdapi_key or None
     )
 
 

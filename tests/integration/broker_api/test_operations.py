@@ -86,6 +86,9 @@ def test_every_route_runs_as_its_example_says(shared_live: Any, shared_world: An
             answer = client.request(endpoint.method, path, content=PICTURE, headers={"content-type": "image/png"})
         else:
             body = dict(endpoint.body.example) if endpoint.body else None
+            if endpoint.name == "signIn":
+                # No document shows a key that opens something.
+                body = {"key": shared_world.key("ann")}
             answer = client.request(endpoint.method, path, json=body)
     by_status = {each.status: each for each in endpoint.answers}
     assert answer.status_code in by_status

@@ -1,0 +1,75 @@
+"""A key opens the application; what it needs at first is small, and nothing of it comes from elsewhere."""
+
+from playwright.sync_api import expect
+
+from tests.fleet_process import FleetProcess
+from tests.web.visitor import Visitor
+
+#: Of the first view, compressed.
+MOST_SCRIPT_BYTES = 200_000
+
+
+def test_key_and_enter_open_draw(stranger: Visitor, fleet: FleetProcess) -> None:
+    """One password field, Enter, Draw; the key is nowhere in the address nor within reach of scripts."""
+    page = stranger.page
+    page.goto("/")
+    expect(page.get_by_label("API key")).to_be_focused()
+    assert page.locator("input[type=password]").count() == 1
+    page.keyboard.type(fleet.key)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Draw", exact=True)).to_be_visible()
+    assert page.url == f"{fleet.url}/draw"
+    expect(page.locator("textarea").first).to_have_accessible_name("Prompt")
+    assert page.evaluate("document.cookie") == ""
+    cookie = next(each for each in stranger.context.cookies() if each["name"] == "imagefleet_session")
+    assert cookie["httpOnly"]
+    assert cookie["sameSite"] == "Strict"
+    assert fleet.key not in cookie["value"]
+
+
+def test_wrong_key_says_so(stranger: Visitor) -> None:
+    """The server's own sentence stands at the field; nothing is lost and nothing opens."""
+    stranger.expected = ("401",)
+    page = stranger.page
+    page.goto("/gallery")
+    page.get_by_label("API key").fill("if_wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("unknown or revoked")).to_be_visible()
+    expect(page.get_by_label("API key")).to_have_attribute("aria-invalid", "true")
+    assert "/sign-in" in page.url
+
+
+def test_signing_out_closes_everything(visitor: Visitor, fleet: FleetProcess) -> None:
+    """Afterwards the cookie is gone and every view leads to the sign-in."""
+    page = visitor.page
+    page.goto("/draw")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("API key")).to_be_visible()
+    assert visitor.context.cookies() == []
+    page.goto("/queue")
+    expect(page.get_by_label("API key")).to_be_visible()
+    del fleet
+
+
+def test_first_view_is_small(visitor: Visitor) -> None:
+    """All script of the first view is at most 200 KB as it is sent."""
+    visitor.page.goto("/draw")
+    expect(visitor.page.get_by_role("button", name="Draw", exact=True)).to_be_visible()
+    visitor.page.wait_for_load_state("networkidle")
+    assert visitor.scripts
+    assert all(visitor.scripts.values())
+    assert sum(visitor.scripts.values()) <= MOST_SCRIPT_BYTES
+
+
+def test_offline_page_says_so(visitor: Visitor) -> None:
+    """Once the service worker is there, a device without network is told the truth instead of an error of the browser."""
+    page = visitor.page
+    page.goto("/draw")
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    page.wait_for_function(
+        "async () => (await caches.keys()).length > 0 && (await caches.match('/offline.html', {ignoreSearch: true})) !== undefined"
+    )
+    visitor.expected = ("ERR_INTERNET_DISCONNECTED",)
+    visitor.context.set_offline(True)
+    page.goto("/gallery")
+    expect(page.get_by_role("heading", name="Imagefleet is out of reach")).to_be_visible()

@@ -1,0 +1,37 @@
+import { defineStore } from 'pinia'
+import { computed, ref } from 'vue'
+
+import { api, ask } from '@/api/client'
+import type { AdapterView, ModelView } from '@/api/types'
+
+/** What can be asked for: models, and what goes beside them. */
+export const useCatalogue = defineStore('catalogue', () => {
+  const models = ref<ModelView[]>([])
+  const adapters = ref<AdapterView[]>([])
+  const loaded = ref(false)
+  const standard = computed(() => models.value.find((model) => model.is_default) ?? models.value[0])
+
+  async function load(): Promise<void> {
+    const [known, beside] = await Promise.all([ask(api.GET('/v1/models')), ask(api.GET('/v1/adapters'))])
+    models.value = known.items
+    adapters.value = beside.items
+    loaded.value = true
+  }
+
+  function model(name: string): ModelView | undefined {
+    return models.value.find((each) => each.name === name)
+  }
+
+  /** Adapters of a kind that fit a model. */
+  function fitting(kind: AdapterView['kind'], name: string): AdapterView[] {
+    const found = model(name)
+    return adapters.value.filter(
+      (each) =>
+        each.kind === kind &&
+        (found === undefined || each.family === 'any' || each.family === found.family) &&
+        (each.text_width == null || found?.text_width == null || each.text_width === found.text_width),
+    )
+  }
+
+  return { models, adapters, loaded, standard, load, model, fitting }
+})

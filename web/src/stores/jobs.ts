@@ -1,0 +1,107 @@
+import { defineStore } from 'pinia'
+import { computed, ref, shallowReactive, triggerRef, shallowRef } from 'vue'
+
+import { api, ask } from '@/api/client'
+import type { JobView } from '@/api/types'
+import { FINAL_EVENTS, ProgressSocket, type JobEvent } from '@/live/socket'
+
+/** A job as the page follows it. */
+export interface LiveJob {
+  view: JobView
+  /** The forming pictures, by their index, as `data:` URLs. */
+  previews: Record<number, string>
+}
+
+const RUNNING = new Set<JobEvent['type']>(['started', 'progress', 'preview', 'image'])
+
+/** Jobs that the page follows, newest first, over one WebSocket. */
+export const useJobs = defineStore('jobs', () => {
+  const jobs = shallowReactive(new Map<string, ReturnType<typeof shallowRef<LiveJob>>>())
+  const connected = ref(true)
+  const socket = new ProgressSocket(hear, (open) => (connected.value = open))
+
+  const newest = computed(() =>
+    [...jobs.values()].map((job) => job.value as LiveJob).sort((one, other) => (one.view.id < other.view.id ? 1 : -1)),
+  )
+  const active = computed(() => newest.value.filter((job) => isActive(job.view)))
+
+  /** Follow a job from the view the API gave of it. */
+  function follow(view: JobView): void {
+    const known = jobs.get(view.id)
+    if (known?.value) known.value = { ...known.value, view }
+    else jobs.set(view.id, shallowRef<LiveJob>({ view, previews: {} }))
+    if (isActive(view)) socket.watch([view.id])
+  }
+
+  function find(id: string): LiveJob | undefined {
+    return jobs.get(id)?.value
+  }
+
+  async function cancel(id: string): Promise<void> {
+    follow(await ask(api.POST('/v1/jobs/{id}/cancel', { params: { path: { id } } })))
+  }
+
+  /** Take what waits or runs, wherever it was sent from. */
+  async function followActive(): Promise<void> {
+    const page = await ask(api.GET('/v1/jobs', { params: { query: { active: true, limit: 100 } } }))
+    page.items.forEach(follow)
+  }
+
+  function forget(id: string): void {
+    jobs.delete(id)
+  }
+
+  function clear(): void {
+    socket.close()
+    jobs.clear()
+  }
+
+  function hear(events: JobEvent[]): void {
+    const touched = new Set<string>()
+    for (const event of events) {
+      const job = jobs.get(event.job)
+      if (!job?.value) continue
+      job.value = after(job.value, event)
+      touched.add(event.job)
+      if (event.type === 'gone') jobs.delete(event.job)
+      else if (FINAL_EVENTS.has(event.type) || event.type === 'started' || event.type === 'requeued') void renew(event.job)
+    }
+    touched.forEach((id) => {
+      const job = jobs.get(id)
+      if (job) triggerRef(job)
+    })
+  }
+
+  /** Read what events do not tell: pictures, the reason of a failure, what a job waits for. */
+  async function renew(id: string): Promise<void> {
+    try {
+      const view = await ask(api.GET('/v1/jobs/{id}', { params: { path: { id } } }))
+      const job = jobs.get(id)
+      if (job?.value) job.value = { view, previews: view.state === 'succeeded' ? {} : job.value.previews }
+    } catch {
+      // The next event, or the next visit, tells.
+    }
+  }
+
+  return { jobs, newest, active, connected, follow, followActive, find, cancel, renew, forget, clear }
+})
+
+export function isActive(view: JobView): boolean {
+  return view.state === 'queued' || view.state === 'running'
+}
+
+/** Return a job as it is after an event. */
+function after(job: LiveJob, event: JobEvent): LiveJob {
+  const view = { ...job.view }
+  if (RUNNING.has(event.type)) view.state = 'running'
+  if (event.type === 'progress') {
+    const { step, steps, fraction } = event.data as { step: number; steps: number; fraction: number }
+    view.progress = { step, steps, fraction }
+  }
+  if (event.type === 'requeued' || event.type === 'queued') view.state = 'queued'
+  if (event.type === 'preview') {
+    const { image, mime, base64 } = event.data as { image: number | null; mime: string; base64: string }
+    return { view, previews: { ...job.previews, [image ?? 0]: `data:${mime};base64,${base64}` } }
+  }
+  return { ...job, view }
+}
