@@ -68,4 +68,4 @@ def _render(settings: Settings) -> Pages:
 
 
 async def _as_problem(request: Request, error: Exception) -> Response:
-    return problem_response(problem_of(error), request_id=request.scope.get("request_id"))
+    return problem_response(problem_of(error), request_id=request.scope.get("request_id"), path=request.url.path)

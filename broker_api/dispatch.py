@@ -1,6 +1,7 @@
 """Lead a request to its endpoint: method, key, scope, query, body; and every error to a problem document."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
@@ -88,8 +89,11 @@ def _problem(error: Exception, request: Request, endpoint: Endpoint | None) -> R
         log.error(HANDLER_FAILED, path=request.url.path, exc_info=error)
     if endpoint is not None and endpoint.dialect is not None:
         return endpoint.dialect.refuse(error)
-    openai = endpoint is not None and endpoint.openai
-    return problem_response(answer, request_id=request.scope.get("request_id"), openai=openai)
+    if endpoint is not None:
+        problem = answer.problem
+        status = endpoint.statuses.get(problem.status, problem.status)
+        answer = replace(answer, problem=problem.model_copy(update={"status": status}))
+    return problem_response(answer, request_id=request.scope.get("request_id"), path=request.url.path)
 
 
 def routes_of(endpoints: Sequence[Endpoint]) -> list[Route]:

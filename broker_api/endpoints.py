@@ -150,8 +150,8 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=dict)
     #: Errors beyond those every endpoint of its kind has.
     errors: tuple[type[RequestRefused], ...] = ()
-    #: Problems also carry OpenAI's member `error`.
-    openai: bool = False
+    #: Status of a refusal to the one that the clients of this path know it by.
+    statuses: Mapping[int, int] = field(default_factory=dict)
     #: The key may also come as HTTP Basic password, which browsers ask for.
     basic: bool = False
     #: None speaks as all of `/v1` does.

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from broker_api.answers import json_answer
 from broker_api.endpoints import Call
+from broker_api.refusals import NotFound
 from jobs.reading import QueueView, queues
 from models_registry.entries import Component, Kind, ModelEntry
 from models_registry.families import FAMILIES, tasks_of
@@ -51,6 +52,10 @@ class OpenAIModel(BaseModel):
     owned_by: str = "imagefleet"
 
 
+class OneModel(ModelView, OpenAIModel):
+    """A model, for our clients and for OpenAI's."""
+
+
 class ModelPage(BaseModel):
     """All models, for our clients and for OpenAI's."""
 
@@ -77,6 +82,19 @@ async def list_models(call: Call) -> Response:
             data=[OpenAIModel(id=entry.name) for entry in entries],
         )
     )
+
+
+async def read_model(call: Call) -> Response:
+    """Return one checkpoint."""
+    name = call.request.path_params["id"]
+    found = call.services.snapshots.now.catalogue.find(name) or (
+        await call.services.snapshots.refresh()
+    ).catalogue.find(name)
+    if found is None:
+        raise NotFound(f"No model is named {name[:100]!r}.", field="model")
+    default = call.services.snapshots.now.catalogue.default()
+    view = _model_view(found, is_default=default is not None and found.name == default.name)
+    return json_answer(OneModel(id=found.name, **view.model_dump()))
 
 
 def _model_view(entry: ModelEntry, *, is_default: bool) -> ModelView:

@@ -7,7 +7,7 @@ from broker_api.analytics import CSV, SeriesQuery, SummaryQuery, read_lines, rea
 from broker_api.backends import BackendPage, list_backends
 from broker_api.dashboard import ActivityPage, ActivityQuery, Stats, list_activity, read_stats
 from broker_api.endpoints import Answer, Endpoint
-from broker_api.fleet import ModelPage, QueuePage, list_models, list_queues
+from broker_api.fleet import ModelPage, OneModel, QueuePage, list_models, list_queues, read_model
 from broker_api.refusals import NotFound, Starting
 from broker_api.system import SystemStatus, system_status
 from broker_api.workers import WorkerDetail, WorkerPage, drain_worker, list_workers, read_worker, resume_worker
@@ -21,7 +21,12 @@ FLEET_ENDPOINTS: Final = (
     Endpoint(
         "GET", "/v1/models", "listModels", "List models", "fleet", list_models,
         description="The checkpoints; also in the form OpenAI's clients read (`object`, `data`).",
-        answers=(Answer(200, "All models.", ModelPage),), openai=True,
+        answers=(Answer(200, "All models.", ModelPage),),
+    ),
+    Endpoint(
+        "GET", "/v1/models/{id}", "readModel", "Read a model", "fleet", read_model,
+        description="By its name or title; also in the form OpenAI's clients read.",
+        answers=(Answer(200, "The model.", OneModel),), errors=(NotFound, Starting),
     ),
     Endpoint(
         "GET", "/v1/adapters", "listAdapters", "List adapters", "fleet", list_adapters,

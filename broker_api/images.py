@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
+from uuid import UUID
 
 from pydantic import BaseModel, Field
 from starlette.responses import Response
@@ -14,9 +15,11 @@ from broker_api.answers import json_answer
 from broker_api.endpoints import Call, Query, not_found
 from broker_api.problems import RETRY_SECONDS
 from broker_api.refusals import PictureDamaged, PictureMissing, StorageUnavailable
+from broker_api.services import Services
 from broker_api.thumbnails import Size, thumbnail_of
 from infra.logging import get_logger
 from infra.storage import ObjectMissing, Storage, StorageError
+from jobs.contract import JobView
 from jobs.parts import Strict, Text
 from jobs.reading import StoredImage, read_image
 
@@ -82,11 +85,31 @@ async def sign_url(call: Call) -> Response:
     async with call.services.pool.connection() as connection:
         if await read_image(connection, call.principal.sees, job, index) is None:
             raise not_found()
-    expires = int(time.time()) + wanted.expires_in_s
-    signature = await call.services.signer.sign(job, index, wanted.thumbnail, expires)
-    small = "" if wanted.thumbnail is None else f"thumbnail={wanted.thumbnail}&"
+    signed = await signed_url(call.services, job, index, wanted.expires_in_s, wanted.thumbnail)
+    return json_answer(signed, HTTPStatus.CREATED)
+
+
+async def signed_url(
+    services: Services, job: UUID, index: int, seconds: int, thumbnail: int | None = None
+) -> SignedUrl:
+    """Return the path that reads a picture without a key for so long."""
+    expires = int(time.time()) + seconds
+    signature = await services.signer.sign(job, index, thumbnail, expires)
+    small = "" if thumbnail is None else f"thumbnail={thumbnail}&"
     url = f"/v1/signed/{job}/{index}?{small}expires={expires}&signature={signature}"
-    return json_answer(SignedUrl(url=url, expires_at=datetime.fromtimestamp(expires, UTC)), HTTPStatus.CREATED)
+    return SignedUrl(url=url, expires_at=datetime.fromtimestamp(expires, UTC))
+
+
+async def pictures_of(services: Services, owner: str, view: JobView) -> list[bytes] | None:
+    """Return the bytes of all pictures of an owner's job, raising what `verified` raises; None when the job was deleted meanwhile."""
+    found = []
+    for image in view.images:
+        async with services.pool.connection() as connection:
+            stored = await read_image(connection, owner, view.id, image.index)
+        if stored is None:
+            return None
+        found.append(await verified(services.storage, stored))
+    return found
 
 
 async def _picture(call: Call, owner: str | None, thumbnail: int | None, keeping: str) -> Response:

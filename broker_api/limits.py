@@ -65,7 +65,7 @@ class LimitsMiddleware:
         body = _LimitedBody(scope, receive, self._limits)
         refused = self._refused(scope)
         if refused is not None:
-            answer = problem_response(problem_of(refused), request_id=scope.get("request_id"))
+            answer = problem_response(problem_of(refused), request_id=scope.get("request_id"), path=scope["path"])
             await answer(scope, receive, body.lingering(send))
             return
         await self._app(scope, body.receive, body.lingering(send))

@@ -21,6 +21,8 @@ RETRY_SECONDS: Final = 2
 #: A name that a client made up is repeated to it, but not at any length.
 LONGEST_FIELD: Final = 200
 MOST_ERRORS: Final = 50
+#: Below these paths problems also have the member `error` that OpenAI's clients read.
+_OPENAI_PATHS: Final = ("/v1/images/", "/v1/models/")
 
 DATABASE_ERRORS: Final = (
     psycopg.OperationalError,
@@ -99,13 +101,18 @@ def problem_of(error: BaseException) -> ProblemAnswer:
     )
 
 
-def problem_response(answer: ProblemAnswer, *, request_id: str | None = None, openai: bool = False) -> Response:
-    """Render a problem; `openai` adds the member `error` that OpenAI's clients read."""
+def openai_error(problem: Problem) -> dict[str, Any]:
+    """Return the member `error` that OpenAI's clients read."""
+    kind = "server_error" if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    return {"message": problem.detail, "type": kind, "param": problem.field, "code": problem.code}
+
+
+def problem_response(answer: ProblemAnswer, *, request_id: str | None = None, path: str = "") -> Response:
+    """Render a problem as the clients of a path read it."""
     problem = answer.problem.model_copy(update={"request_id": request_id})
     content: dict[str, Any] = problem.model_dump(mode="json", exclude_none=True)
-    if openai:
-        kind = "server_error" if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
-        content["error"] = {"message": problem.detail, "type": kind, "param": problem.field, "code": problem.code}
+    if f"{path}/".startswith(_OPENAI_PATHS):
+        content["error"] = openai_error(problem)
     return Response(
         json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace"),
         status_code=problem.status,

@@ -170,6 +170,13 @@ class FlowerUnavailable(HttpRefused):
     status = 503
 
 
+class JobUnfinished(HttpRefused):
+    """The server stopped before the job had ended."""
+
+    code = "stopping"
+    status = 503
+
+
 class Starting(HttpRefused):
     """The server has not read its catalogue yet."""
 

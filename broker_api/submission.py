@@ -77,13 +77,16 @@ async def store(services: Services, admitted: Admitted) -> Submitted:
 
 
 async def store_watched(
-    services: Services, caller: Principal, admitted: Admitted, *, door: str, hang_up: HangUp
+    services: Services, caller: Principal, admitted: Admitted, *, door: str, hang_up: HangUp, again: bool = False
 ) -> Submitted:
-    """Store a job whose caller will wait for it, or join the one that this caller's same request left behind a moment ago."""
+    """Store a job whose caller will wait for it, or join the one that this caller's same request left behind a moment ago.
+
+    `again` says that the caller has sent this request before, so that it joins also where its leaving is not known yet.
+    """
     watching, new = services.watching, admitted.new
     mark = fingerprint(door, caller.key_id, new.request_hash)
     if new.idempotency_key is None:
-        left_behind = await watching.join(caller.owner, mark)
+        left_behind = await watching.join(caller.owner, mark, again=again)
         if left_behind is not None:
             return Submitted(left_behind, new, None)
     submitted = await store(services, admitted)

@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 from uuid import UUID
 
@@ -58,6 +59,13 @@ def hang_up(header: str | None, usual: HangUp) -> HangUp:
             raise HeaderInvalid(f"{HEADER} must be `cancel` or `keep`.", field=HEADER)
 
 
+@dataclass
+class Attendance:
+    """How a caller's wait ended; it has left unless something else is said."""
+
+    outcome: Outcome = "left"
+
+
 class Watching:
     """Know whom this process serves, keep that written down, and end what nobody waits for."""
 
@@ -73,10 +81,10 @@ class Watching:
         self._began = clock.monotonic()
         self._renewed = 0.0
 
-    async def join(self, owner: str, print_: str) -> UUID | None:
-        """Return the job this caller left behind a moment ago, if any."""
+    async def join(self, owner: str, print_: str, *, again: bool) -> UUID | None:
+        """Return the job this caller left behind a moment ago, if any; with `again` also one whose caller's leaving is not known yet."""
         async with self._pool.connection() as connection:
-            return await watches.join(connection, owner, print_, self._grace)
+            return await watches.join(connection, owner, print_, self._grace, again=again)
 
     async def begin(self, job: UUID, print_: str, what: HangUp) -> None:
         """Write down that a caller waits for a job."""
@@ -85,18 +93,24 @@ class Watching:
 
     async def wait(self, jobs: Sequence[UUID], seconds: float, receive: Receive) -> Outcome:
         """Return when all these jobs have ended, the time is up, the caller has left, or the server stops."""
-        outcome: Outcome = "left"
+        async with self.attend(jobs) as attendance:
+            attendance.outcome = await wait_for_end(self._hub, jobs, seconds, receive)
+        return attendance.outcome
+
+    @contextlib.asynccontextmanager
+    async def attend(self, jobs: Sequence[UUID]) -> AsyncIterator["Attendance"]:
+        """Let a caller watch jobs, and write down how that ended."""
+        attendance = Attendance()
         self._callers.update(jobs)
         try:
-            outcome = await wait_for_end(self._hub, jobs, seconds, receive)
+            yield attendance
         finally:
             self._callers.subtract(jobs)
             alone = [job for job in jobs if self._callers[job] <= 0]
             for job in alone:
                 del self._callers[job]
             # Shielded: a cancelled request must be written down too.
-            await asyncio.shield(self._write_end(jobs, alone, outcome))
-        return outcome
+            await asyncio.shield(self._write_end(jobs, alone, attendance.outcome))
 
     async def _write_end(self, jobs: Sequence[UUID], alone: Collection[UUID], outcome: Outcome) -> None:
         # While the database is away nothing can be written; silence says the same a little later.

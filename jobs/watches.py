@@ -28,10 +28,10 @@ update watches set waiting = true, seen_at = now() where job = (
     select watches.job from watches join jobs on jobs.id = watches.job
     where watches.fingerprint = %(fingerprint)s and jobs.owner = %(owner)s and jobs.cancel_requested_at is null
         and jobs.state in ('queued', 'running', 'succeeded')
-        and case when watches.waiting then watches.seen_at < now() - make_interval(secs => %(silence)s)
+        and case when watches.waiting then %(again)s or watches.seen_at < now() - make_interval(secs => %(silence)s)
             and watches.seen_at > now() - make_interval(secs => %(silence)s + %(grace)s)
             else watches.seen_at > now() - make_interval(secs => %(grace)s) end
-    order by watches.job desc limit 1 for update of watches skip locked
+    order by watches.waiting, watches.job desc limit 1 for update of watches skip locked
 ) returning job
 """
 
@@ -53,10 +53,19 @@ async def begin(connection: "psycopg.AsyncConnection[Any]", job: UUID, fingerpri
 
 
 async def join(
-    connection: "psycopg.AsyncConnection[Any]", owner: str, fingerprint: str, grace_seconds: float
+    connection: "psycopg.AsyncConnection[Any]", owner: str, fingerprint: str, grace_seconds: float, *, again: bool
 ) -> UUID | None:
-    """Return the job that this owner's same request left behind within the grace, and wait for it again; None for none."""
-    values = {"owner": owner, "fingerprint": fingerprint, "grace": grace_seconds, "silence": SILENCE_SECONDS}
+    """Return the job that this owner's same request left behind within the grace, and wait for it again; None for none.
+
+    With `again` the caller says that it has sent the request before: a job that seems to be waited for is then its own.
+    """
+    values = {
+        "owner": owner,
+        "fingerprint": fingerprint,
+        "grace": grace_seconds,
+        "silence": SILENCE_SECONDS,
+        "again": again,
+    }
     async with connection.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(_JOIN, values)
         found = await cursor.fetchone()

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from pydantic import Field, ValidationError
 
-from broker_api.doors.sdapi.payloads import Generation, Lenient
+from broker_api.doors.lenient import Lenient
+from broker_api.doors.sdapi.payloads import Generation
 from broker_api.doors.sdapi.refusals import FieldsRefused, ScriptRefused, details_of, field_refused
 from models_registry.preprocessors import PREPROCESSORS
 

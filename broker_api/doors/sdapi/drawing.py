@@ -6,15 +6,16 @@ from typing import Final
 
 from starlette.requests import ClientDisconnect
 
-from broker_api.doors.sdapi.refusals import JobFailed, JobUnfinished, ThingNotFound
+from broker_api.doors.sdapi.refusals import JobFailed, ThingNotFound
 from broker_api.endpoints import Call
-from broker_api.images import verified
+from broker_api.images import pictures_of
 from broker_api.keys import Principal
 from broker_api.problems import RETRY_SECONDS
+from broker_api.refusals import JobUnfinished
 from broker_api.submission import admit, store_watched
 from broker_api.watching import HEADER, PATIENT_SECONDS, hang_up
 from jobs.contract import JobRequest, JobView
-from jobs.reading import read_image, read_job
+from jobs.reading import read_job
 from jobs.states import State
 
 DOOR: Final = "sdapi"
@@ -69,16 +70,8 @@ async def draw(
             raise ThingNotFound("The job was deleted")
         if view.error is not None:
             raise JobFailed(view.error.message, error=view.error.code)
-        drawn.append(Drawn(view, await _fetch(call, view) if pictures else []))
-    return drawn
-
-
-async def _fetch(call: Call, view: JobView) -> list[bytes]:
-    found = []
-    for image in view.images:
-        async with call.services.pool.connection() as connection:
-            stored = await read_image(connection, call.principal.owner, view.id, image.index)
-        if stored is None:
+        found = await pictures_of(services, caller.owner, view) if pictures else []
+        if found is None:
             raise ThingNotFound("The job was deleted")
-        found.append(await verified(call.services.storage, stored))
-    return found
+        drawn.append(Drawn(view, found))
+    return drawn

@@ -2,25 +2,13 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field
 
+from broker_api.doors.lenient import Lenient
 from jobs.parts import MAX_SIDE
 
 #: So many pictures one request may ask for.
 MOST_PICTURES: Final = 64
-
-
-class Lenient(BaseModel):
-    """Take what the originals take."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False, protected_namespaces=())
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_nulls(cls, data: object) -> object:
-        if isinstance(data, dict):
-            return {key: value for key, value in data.items() if value is not None}
-        return data
 
 
 class Generation(Lenient):

@@ -55,13 +55,6 @@ class FieldsRefused(HttpRefused):
         self.details = list(details)
 
 
-class JobUnfinished(HttpRefused):
-    """The server stopped before the job had ended."""
-
-    code = "stopping"
-    status = 503
-
-
 class JobFailed(HttpRefused):
     """The job failed; its own code is in `error`."""
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from broker_api.doors.lenient import Lenient
 from broker_api.doors.sdapi import controlnet, extras, generation, models, options, progress, server
 from broker_api.doors.sdapi.dialect import SDAPI
 from broker_api.doors.sdapi.payloads import (
@@ -14,7 +15,6 @@ from broker_api.doors.sdapi.payloads import (
     Img2Img,
     InternalProgress,
     Interrogate,
-    Lenient,
     NameQuery,
     Options,
     PngInfo,

@@ -75,7 +75,7 @@ def test_every_route_runs_as_its_example_says(shared_live: Any, shared_world: An
         batch = client.post("/v1/batches", json={"jobs": [{"prompt": "x"}]}).json()["id"]
         if endpoint.name == "readBatchEvents":
             client.post(f"/v1/batches/{batch}/cancel")
-        things = {"keys": key, "batches": batch}
+        things = {"keys": key, "batches": batch, "fleet": "shapes-sd15"}
         path = endpoint.path.replace("{id}", things.get(endpoint.tag, job)).replace("{n}", "0")
         if endpoint.name == "readSignedImage":
             path = client.post(f"/v1/jobs/{job}/images/0/url", json={}).json()["url"]

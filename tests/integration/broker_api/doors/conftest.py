@@ -20,7 +20,14 @@ from jobs.events import Event, EventWriter
 from jobs.geometry import picture_count
 from jobs.store import StoredPicture, complete, stopped
 
-PREVIEW = base64.b64encode(b"a preview").decode()
+
+def _preview() -> str:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "teal").save(file, "JPEG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+PREVIEW = _preview()
 GIB = 1024**3
 
 

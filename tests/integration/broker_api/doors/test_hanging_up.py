@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 ASKED: dict[str, Any] = {"prompt": "a red circle", "steps": 20}
-DOORS = pytest.mark.parametrize("path", ["/v1/jobs?wait=60", "/sdapi/v1/txt2img"])
+DOORS = pytest.mark.parametrize("path", ["/v1/jobs?wait=60", "/sdapi/v1/txt2img", "/v1/images/generations"])
 
 
 def _eventually(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
