@@ -13,9 +13,9 @@ from cli.folders import model_folders
 from cli.output import plain, print_json, print_table, size
 from client.views import AdapterView, ModelView
 from infra.settings import Settings
-from models_registry.catalogue import ScanReport
-from models_registry.catalogue import scan as scan_folders
 from models_registry.entries import Kind, ModelRef
+from models_registry.scanning import ScanReport
+from models_registry.scanning import scan as scan_folders
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="List models, and look for new ones.")
 

@@ -27,8 +27,8 @@ from infra.ports import LOOPBACK, free_port, is_free
 from infra.processes import Supervisor, set_title
 from infra.settings import Settings
 from jobs.reading import tally
-from models_registry.catalogue import scan
 from models_registry.entries import Kind
+from models_registry.scanning import scan
 
 
 def up(

@@ -15,14 +15,16 @@ StorageError
 import asyncio
 import contextlib
 import errno
+import io
 import os
 import re
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -100,7 +102,7 @@ class Storage:
         checked_key(key)
         if self._folder is not None:
             with self._errors(key):
-                return _write(self._folder, key, data)
+                return _write(self._folder, key, io.BytesIO(data))
         with self._errors(key):
             try:
                 obstore.put(self._store, key, data, mode="create", use_multipart=False)
@@ -118,6 +120,20 @@ class Storage:
                 await obstore.put_async(self._store, key, data, mode="create", use_multipart=False)
             except AlreadyExistsError:
                 return False
+            return True
+
+    def put_file(self, key: str, path: Path) -> bool:
+        """Store a file of any size unless the key exists already; returns whether it was stored now, and keeps the file as it is."""
+        checked_key(key)
+        if self._folder is not None:
+            with self._errors(key), path.open("rb") as source:
+                return _write(self._folder, key, source)
+        with self._errors(key):
+            # Parts of a large object cannot be sent on the condition that there is none; the same key is the same content.
+            with contextlib.suppress(ObjectMissing):
+                self.head(key)
+                return False
+            obstore.put(self._store, key, path)
             return True
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> bytes:
@@ -258,19 +274,22 @@ def _first_line(problem: BaseException) -> str:
     return str(problem).partition("\n")[0]
 
 
-def _write(root: Path, key: str, data: bytes) -> bool:
+def _write(root: Path, key: str, source: BinaryIO) -> bool:
     """Write a file that appears whole, is on the disk on return, and never replaces another."""
     if not root.is_dir():
         # Made anew it would hide that a disk is not mounted.
         raise NotADirectoryError(errno.ENOTDIR, f"{root} is gone")
     target = root / key
+    if target.exists():
+        return False
     for _ in range(5):
         # Names that end so are not listed: a crash leaves nothing that looks like an object.
         draft = target.with_name(f"{target.name}#{secrets.randbits(62)}")
         try:
             folder = _make_folders(target.parent)
             with draft.open("xb") as file:
-                file.write(data)
+                source.seek(0)
+                shutil.copyfileobj(source, file, CHUNK)
                 file.flush()
                 os.fsync(file.fileno())
             # Unlike a rename a link fails where the name is taken.

@@ -4,13 +4,13 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from models_registry.bounded_files import Reads
 from models_registry.configs import Config, read_config
 from models_registry.entries import Layout, ModelEntry
 from models_registry.findings import Findings
-from models_registry.fingerprint import fingerprint
+from models_registry.fingerprint import Contents, read_contents
 from models_registry.kinds import (
     checkpoint_files,
     checkpoint_folders,
@@ -54,8 +54,22 @@ _OF_CLASSES: Final[Mapping[str, Callable[[Config, Reads], Findings]]] = MappingP
 )
 
 
+class Detected(NamedTuple):
+    """Tell what a file or folder is, and which files it needs."""
+
+    entry: ModelEntry
+    contents: Contents
+    #: By names that do not depend on where the files lie.
+    weights: Mapping[str, Header]
+
+
 def detect(place: Path, reads: Reads) -> ModelEntry:
     """Recognise one file or folder, raising a `ModelRefused` that says why it is not offered."""
+    return inspect(place, reads).entry
+
+
+def inspect(place: Path, reads: Reads) -> Detected:
+    """Recognise one file or folder as `detect` does, and say which files it is made of."""
     name = model_name(place)
     layout, found = _in_folder(place, reads) if place.is_dir() else (Layout.SINGLE_FILE, _in_file(place, reads))
     facts = found._asdict()
@@ -63,9 +77,9 @@ def detect(place: Path, reads: Reads) -> ModelEntry:
         if (facts[fact] or 0) > MAX_FACT:
             raise Unrecognised(place, f"has a {fact.replace('_', ' ')} that no model has")
     weights, others = facts.pop("weights"), facts.pop("others")
-    return ModelEntry(
-        name=name, layout=layout, path=place, fingerprint=fingerprint(weights, others, reads), **facts
-    )  # fmt: skip
+    contents = read_contents(weights, others, reads)
+    entry = ModelEntry(name=name, layout=layout, path=place, fingerprint=contents.fingerprint, **facts)
+    return Detected(entry, contents, weights)
 
 
 def model_name(place: Path) -> str:

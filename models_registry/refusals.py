@@ -106,6 +106,30 @@ class OffsetsInvalid(HeaderRefused):
     code = "offsets_invalid"
 
 
+class NotANumber(HeaderRefused):
+    """A tensor holds a value that is not a number."""
+
+    code = "not_a_number"
+
+
+class HashMismatch(FileRefused):
+    """The file is not the one that was announced."""
+
+    code = "hash_mismatch"
+
+
+class LinkOutside(FileRefused):
+    """The path leads out of the folders that may be looked through."""
+
+    code = "link_outside"
+
+
+class KindMismatch(FileRefused):
+    """The file is a model of another kind than was said."""
+
+    code = "kind_mismatch"
+
+
 class FolderRefused(ModelRefused):
     """Sound files, or the folder around them, break a rule."""
 

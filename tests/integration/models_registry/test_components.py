@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from models_registry.bounded_files import Reads
-from models_registry.catalogue import scan
 from models_registry.detection import detect
 from models_registry.entries import ANY_FAMILY, Kind, Layout
 from models_registry.families import tasks_of
 from models_registry.refusals import ModelRefused
+from models_registry.scanning import scan
 from tests.tensor_files import Shapes, write_tensors
 
 # Its type hints cover only a part of it.

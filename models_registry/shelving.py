@@ -1,0 +1,245 @@
+"""Take a file or folder in as an entry: recognise, check and hash it, keep its bytes in storage, and write the row.
+
+The bytes lie once under their SHA-256, whoever brought them, and are stored before the row: a row always has its bytes.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import psycopg
+from psycopg import AsyncConnection, Connection
+from psycopg.rows import tuple_row
+from psycopg.types.json import Jsonb
+
+from infra.storage import Storage
+from models_registry.bounded_files import Reads
+from models_registry.content import content_key
+from models_registry.detection import MAX_NAME, inspect
+from models_registry.entries import Kind, Layout, ModelEntry
+from models_registry.files import KeptFile, content_digest, files_of, hash_all, refuse_outside
+from models_registry.header_facts import clean, header_facts, trigger_words
+from models_registry.refusals import HashMismatch, KindMismatch, LinkOutside, NameInvalid, NameTaken
+from models_registry.rows import FIELDS, values_of
+
+#: What the path of an entry begins with whose files lie in storage alone: nowhere on any disk.
+STORED: Final = "storage:"
+#: What a single file is called there, whatever it was called.
+_FILE: Final = "model.safetensors"
+#: A name with one of these means something else in a path, in a prompt, or before a version.
+_NOT_IN_NAMES: Final = frozenset("/\\:<>@")
+
+_TOLD: Final = (
+    "owner", "visibility", "allowed_keys", "description", "licence", "source", "base_model", "tags", "trigger_words", "weight",
+    "weight_min", "weight_max",
+)  # fmt: skip
+_KEPT: Final = ("weight_bytes", "sha256", "hashes", "files", "metadata")
+_ADD: Final = f"""
+with wanted_again as (
+    delete from garbage where key = any (%(keys)s)
+)
+insert into models ({", ".join((*FIELDS, *_KEPT, *_TOLD))}, stored_at)
+values ({", ".join(f"%({name})s" for name in (*FIELDS, *_KEPT, *_TOLD))}, case when %(stored)s then now() end)
+returning id
+"""
+# Others may have the same bytes: the keeper looks before it removes them.
+_ABANDON: Final = "insert into garbage (key) select unnest(%(keys)s::text[]) on conflict do nothing"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What people say of an entry; what is left empty is taken from its header, where that says it."""
+
+    owner: str | None = None
+    visibility: str = "public"
+    allowed_keys: Sequence[str] | None = None
+    description: str = ""
+    licence: str = ""
+    source: str = ""
+    base_model: str = ""
+    tags: Sequence[str] = ()
+    trigger_words: Sequence[str] = ()
+    weight: float | None = None
+    weight_min: float | None = None
+    weight_max: float | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an entry is to be called, and what its file was announced as."""
+
+    name: str
+    version: str = ""
+    kind: Kind | None = None
+    #: Of a single file, in hex digits.
+    sha256: str | None = None
+
+    @property
+    def ref(self) -> str:
+        """Return what a job names it by."""
+        return f"{self.name}@{self.version}" if self.version else self.name
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A file or folder that may become an entry, every file of it read whole."""
+
+    entry: ModelEntry
+    files: Sequence[KeptFile]
+    facts: Mapping[str, Any]
+    sha256: str
+
+    @property
+    def keys(self) -> list[str]:
+        """Return where its bytes lie in storage."""
+        return sorted({content_key(file.digests.sha256) for file in self.files if file.digests is not None})
+
+
+class Shelved(NamedTuple):
+    """An entry that was taken in."""
+
+    id: UUID
+    entry: ModelEntry
+    sha256: str
+
+
+def take_in(
+    connection: "Connection[Any]",
+    path: Path,
+    wanted: Wanted,
+    told: Told | None = None,
+    *,
+    storage: Storage | None,
+    reads: Reads | None = None,
+) -> Shelved:
+    """Make a file or folder an entry, raising a `ModelRefused` that says why it is none; nothing is left of what was refused.
+
+    The bytes are copied into storage, and `path` is the caller's to remove; without a storage the entry stays where it lies.
+    Raises `StorageError` as the storage does.
+    """
+    told = told or Told()
+    examined = examine(path, wanted, reads or Reads())
+    keep(storage, examined)
+    values = _row(examined, told, stored=storage is not None)
+    try:
+        with connection.cursor(row_factory=tuple_row) as cursor:
+            added = cursor.execute(_ADD, values).fetchone()
+    except psycopg.errors.UniqueViolation:
+        connection.execute(_ABANDON, {"keys": values["keys"]})
+        raise _taken(path, wanted) from None
+    # What the keeper was about to remove is gone now.
+    keep(storage, examined)
+    return _shelved(added, values, examined)
+
+
+async def take_in_async(
+    connection: "AsyncConnection[Any]",
+    path: Path,
+    wanted: Wanted,
+    told: Told | None = None,
+    *,
+    storage: Storage | None,
+    reads: Reads | None = None,
+) -> Shelved:
+    """Do as `take_in` does, from an event loop; files are read and stored in a thread."""
+    told = told or Told()
+    examined = await asyncio.to_thread(examine, path, wanted, reads or Reads())
+    await asyncio.to_thread(keep, storage, examined)
+    values = _row(examined, told, stored=storage is not None)
+    try:
+        async with connection.cursor(row_factory=tuple_row) as cursor:
+            await cursor.execute(_ADD, values)
+            added = await cursor.fetchone()
+    except psycopg.errors.UniqueViolation:
+        await connection.execute(_ABANDON, {"keys": values["keys"]})
+        raise _taken(path, wanted) from None
+    await asyncio.to_thread(keep, storage, examined)
+    return _shelved(added, values, examined)
+
+
+def examine(path: Path, wanted: Wanted, reads: Reads) -> Examined:
+    """Recognise, check and hash a file or folder; nothing is written."""
+    check_name(path, wanted)
+    if path.is_symlink():
+        raise LinkOutside(path, "is a link; only files themselves are taken in")
+    detected = inspect(path, reads)
+    entry = detected.entry
+    if wanted.kind is not None and entry.kind is not wanted.kind:
+        raise KindMismatch(path, f"is a {entry.kind}, and was announced as a {wanted.kind}")
+    files = files_of(detected)
+    refuse_outside(files, [(path if path.is_dir() else path.parent).resolve()])
+    files = hash_all(detected, files, reads)
+    sha256 = content_digest(files, single=entry.layout is Layout.SINGLE_FILE) or ""
+    if wanted.sha256 is not None and sha256 != wanted.sha256.lower():
+        raise HashMismatch(path, f"has the SHA-256 {sha256}, and was announced with {wanted.sha256.lower()}")
+    facts = header_facts(list(detected.weights.values()))
+    return Examined(entry.model_copy(update={"name": wanted.ref}), files, facts, sha256)
+
+
+def is_stored(path: Path) -> bool:
+    """Tell whether an entry with this path lies in storage alone."""
+    return path.parts[:1] == (STORED,)
+
+
+def check_name(path: Path, wanted: Wanted) -> None:
+    """Raise `NameInvalid` unless people can write the name and the version in a prompt and in a path."""
+    for word in (wanted.name, wanted.version):
+        if _NOT_IN_NAMES & set(word) or word.startswith(".") or word != word.strip() or not word.isprintable():
+            reason = "must not have spaces around it, begin with a full stop, or hold /, \\, :, <, >, @ or what is not printable"
+            raise NameInvalid(path, f"cannot be called {word[:80]!r}: a name or version {reason}")
+    if not wanted.name or len(wanted.ref) > MAX_NAME:
+        raise NameInvalid(path, f"needs a name of at most {MAX_NAME} characters, its version included")
+
+
+def keep(storage: Storage | None, examined: Examined) -> None:
+    """Store the bytes of what was examined, where they are not stored already."""
+    for file in examined.files:
+        if storage is not None and file.digests is not None:
+            storage.put_file(content_key(file.digests.sha256), file.place)
+
+
+def _row(examined: Examined, told: Told, *, stored: bool) -> dict[str, Any]:
+    entry, facts, files = examined.entry, examined.facts, examined.files
+    single = entry.layout is Layout.SINGLE_FILE
+    main = files[0].digests if single else None
+    if stored:
+        place = Path(STORED) / examined.sha256
+        if single:
+            files = [file._replace(name=_stored_name(file.name)) for file in files]
+        entry = entry.model_copy(update={"path": place / _FILE if single else place})
+    told = replace(
+        told,
+        description=told.description or facts.get("description", ""),
+        licence=told.licence or clean(facts.get("licence", ""), 200),
+        base_model=told.base_model or clean(facts.get("base_model", ""), 200),
+        trigger_words=list(told.trigger_words) or trigger_words(facts),
+        tags=list(told.tags),
+    )
+    return {
+        **values_of(entry),
+        **{name: getattr(told, name) for name in _TOLD},
+        "sha256": examined.sha256,
+        "hashes": Jsonb({} if main is None else main.by_name()),
+        "files": Jsonb([file.as_data() for file in files]),
+        "metadata": Jsonb(examined.facts),
+        "keys": examined.keys if stored else [],
+        "stored": stored,
+    }
+
+
+def _stored_name(name: str) -> str:
+    """Return what a single file, or a file in the folder beside it, is called in storage, whatever it was called."""
+    beside = Path(name).parts[1:]
+    return Path(f"{Path(_FILE).stem}.config", *beside).as_posix() if beside else _FILE
+
+
+def _taken(path: Path, wanted: Wanted) -> NameTaken:
+    return NameTaken(path, f"cannot be called {wanted.ref!r}: another entry of its kind has that name and version")
+
+
+def _shelved(added: Any, values: Mapping[str, Any], examined: Examined) -> Shelved:
+    (identity,) = added
+    return Shelved(identity, examined.entry.model_copy(update={"path": Path(values["path"])}), examined.sha256)
