@@ -4,11 +4,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from models_registry.bounded_files import Reads
 from models_registry.detection import Detected
 from models_registry.hashing import Digests, hash_file, hash_weights
+from models_registry.records import File
 from models_registry.refusals import FileUnreadable, LinkOutside, NameInvalid
 
 
@@ -23,10 +24,11 @@ class KeptFile(NamedTuple):
     #: None until the file was read whole.
     digests: Digests | None
 
-    def as_data(self) -> dict[str, Any]:
+    @property
+    def record(self) -> File:
         """Return it as the table keeps it."""
         sha256 = None if self.digests is None else self.digests.sha256
-        return {"path": self.name, "bytes": self.bytes, "mtime_ns": self.mtime_ns, "sha256": sha256}
+        return File(path=self.name, bytes=self.bytes, mtime_ns=self.mtime_ns, sha256=sha256)
 
 
 def files_of(detected: Detected) -> list[KeptFile]:

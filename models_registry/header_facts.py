@@ -14,6 +14,7 @@ from models_registry.safetensors_header import Header
 
 #: Of free text, and of the tags that the captions of a training had.
 MAX_TEXT: Final = 4000
+MAX_LINE: Final = 200
 MAX_TAGS: Final = 100
 MAX_WORDS: Final = 20
 #: Of everything else that the header says, characters.
@@ -82,7 +83,7 @@ def trigger_words(facts: Mapping[str, Any]) -> list[str]:
     """Return the words that the trainer says bring the model about."""
     phrase = facts.get("trigger_phrase", "")
     words = [word.strip() for word in phrase.split(",") if word.strip()]
-    return list(dict.fromkeys(word[:200] for word in words))[:MAX_WORDS]
+    return list(dict.fromkeys(word[:MAX_LINE] for word in words))[:MAX_WORDS]
 
 
 def clean(text: str, longest: int = MAX_TEXT) -> str:
@@ -133,7 +134,7 @@ def _rest(said: Mapping[str, str]) -> dict[str, str]:
     for key, value in sorted(said.items()):
         if key == _TAGS or key.startswith("modelspec.thumbnail"):
             continue
-        name, text = clean(key, 200), clean(value)
+        name, text = clean(key, MAX_LINE), clean(value)
         left -= len(name) + len(text)
         if left < 0:
             break

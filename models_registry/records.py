@@ -34,7 +34,7 @@ class File(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    #: Below the entry's own path; `.` for an entry that is one file.
+    #: Below the entry's folder; of an entry that is one file, below the folder that it lies in.
     path: str
     bytes: int
     mtime_ns: int | None = None

@@ -6,14 +6,12 @@ The bytes lie once under their SHA-256, whoever brought them, and are stored bef
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import psycopg
 from psycopg import AsyncConnection, Connection
-from psycopg.rows import tuple_row
-from psycopg.types.json import Jsonb
 
 from infra.storage import Storage
 from models_registry.bounded_files import Reads
@@ -21,9 +19,11 @@ from models_registry.content import content_key
 from models_registry.detection import MAX_NAME, inspect
 from models_registry.entries import Kind, Layout, ModelEntry
 from models_registry.files import KeptFile, content_digest, files_of, hash_all, refuse_outside
-from models_registry.header_facts import clean, header_facts, trigger_words
+from models_registry.header_facts import MAX_LINE, clean, header_facts, trigger_words
+from models_registry.library import RefTaken, create_entry, create_entry_async
+from models_registry.records import Facts
 from models_registry.refusals import HashMismatch, KindMismatch, LinkOutside, NameInvalid, NameTaken
-from models_registry.rows import FIELDS, values_of
+from models_registry.versions import join_ref
 
 #: What the path of an entry begins with whose files lie in storage alone: nowhere on any disk.
 STORED: Final = "storage:"
@@ -32,39 +32,10 @@ _FILE: Final = "model.safetensors"
 #: A name with one of these means something else in a path, in a prompt, or before a version.
 _NOT_IN_NAMES: Final = frozenset("/\\:<>@")
 
-_TOLD: Final = (
-    "owner", "visibility", "allowed_keys", "description", "licence", "source", "base_model", "tags", "trigger_words", "weight",
-    "weight_min", "weight_max",
-)  # fmt: skip
-_KEPT: Final = ("weight_bytes", "sha256", "hashes", "files", "metadata")
-_ADD: Final = f"""
-with wanted_again as (
-    delete from garbage where key = any (%(keys)s)
-)
-insert into models ({", ".join((*FIELDS, *_KEPT, *_TOLD))}, stored_at)
-values ({", ".join(f"%({name})s" for name in (*FIELDS, *_KEPT, *_TOLD))}, case when %(stored)s then now() end)
-returning id
-"""
+#: Bytes that are wanted again must not be removed.
+_WANTED_AGAIN: Final = "delete from garbage where key = any (%(keys)s)"
 # Others may have the same bytes: the keeper looks before it removes them.
 _ABANDON: Final = "insert into garbage (key) select unnest(%(keys)s::text[]) on conflict do nothing"
-
-
-@dataclass(frozen=True)
-class Told:
-    """What people say of an entry; what is left empty is taken from its header, where that says it."""
-
-    owner: str | None = None
-    visibility: str = "public"
-    allowed_keys: Sequence[str] | None = None
-    description: str = ""
-    licence: str = ""
-    source: str = ""
-    base_model: str = ""
-    tags: Sequence[str] = ()
-    trigger_words: Sequence[str] = ()
-    weight: float | None = None
-    weight_min: float | None = None
-    weight_max: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +51,7 @@ class Wanted:
     @property
     def ref(self) -> str:
         """Return what a job names it by."""
-        return f"{self.name}@{self.version}" if self.version else self.name
+        return join_ref(self.name, self.version)
 
 
 @dataclass(frozen=True)
@@ -89,7 +60,8 @@ class Examined:
 
     entry: ModelEntry
     files: Sequence[KeptFile]
-    facts: Mapping[str, Any]
+    #: What the headers say.
+    said: Mapping[str, Any]
     sha256: str
 
     @property
@@ -110,54 +82,55 @@ def take_in(
     connection: "Connection[Any]",
     path: Path,
     wanted: Wanted,
-    told: Told | None = None,
+    facts: Facts | None = None,
     *,
     storage: Storage | None,
     reads: Reads | None = None,
 ) -> Shelved:
     """Make a file or folder an entry, raising a `ModelRefused` that says why it is none; nothing is left of what was refused.
 
-    The bytes are copied into storage, and `path` is the caller's to remove; without a storage the entry stays where it lies.
-    Raises `StorageError` as the storage does.
+    The bytes are copied into storage, and `path` is the caller's to remove; without a storage the entry stays where it lies. What people
+    left out of the facts is taken from the header, where that says it. Raises `StorageError` as the storage does.
     """
-    told = told or Told()
     examined = examine(path, wanted, reads or Reads())
     keep(storage, examined)
-    values = _row(examined, told, stored=storage is not None)
+    entry, given = _as_entry(examined, facts or Facts(), stored=storage is not None)
     try:
-        with connection.cursor(row_factory=tuple_row) as cursor:
-            added = cursor.execute(_ADD, values).fetchone()
-    except psycopg.errors.UniqueViolation:
-        connection.execute(_ABANDON, {"keys": values["keys"]})
-        raise _taken(path, wanted) from None
+        with connection.transaction():
+            connection.execute(_WANTED_AGAIN, {"keys": examined.keys})
+            made = create_entry(connection, entry, given)
+    except RefTaken as problem:
+        if storage is not None:
+            connection.execute(_ABANDON, {"keys": examined.keys})
+        raise NameTaken(path, _reason(problem)) from None
     # What the keeper was about to remove is gone now.
     keep(storage, examined)
-    return _shelved(added, values, examined)
+    return Shelved(made, entry, examined.sha256)
 
 
 async def take_in_async(
     connection: "AsyncConnection[Any]",
     path: Path,
     wanted: Wanted,
-    told: Told | None = None,
+    facts: Facts | None = None,
     *,
     storage: Storage | None,
     reads: Reads | None = None,
 ) -> Shelved:
     """Do as `take_in` does, from an event loop; files are read and stored in a thread."""
-    told = told or Told()
     examined = await asyncio.to_thread(examine, path, wanted, reads or Reads())
     await asyncio.to_thread(keep, storage, examined)
-    values = _row(examined, told, stored=storage is not None)
+    entry, given = _as_entry(examined, facts or Facts(), stored=storage is not None)
     try:
-        async with connection.cursor(row_factory=tuple_row) as cursor:
-            await cursor.execute(_ADD, values)
-            added = await cursor.fetchone()
-    except psycopg.errors.UniqueViolation:
-        await connection.execute(_ABANDON, {"keys": values["keys"]})
-        raise _taken(path, wanted) from None
+        async with connection.transaction():
+            await connection.execute(_WANTED_AGAIN, {"keys": examined.keys})
+            made = await create_entry_async(connection, entry, given)
+    except RefTaken as problem:
+        if storage is not None:
+            await connection.execute(_ABANDON, {"keys": examined.keys})
+        raise NameTaken(path, _reason(problem)) from None
     await asyncio.to_thread(keep, storage, examined)
-    return _shelved(added, values, examined)
+    return Shelved(made, entry, examined.sha256)
 
 
 def examine(path: Path, wanted: Wanted, reads: Reads) -> Examined:
@@ -175,8 +148,8 @@ def examine(path: Path, wanted: Wanted, reads: Reads) -> Examined:
     sha256 = content_digest(files, single=entry.layout is Layout.SINGLE_FILE) or ""
     if wanted.sha256 is not None and sha256 != wanted.sha256.lower():
         raise HashMismatch(path, f"has the SHA-256 {sha256}, and was announced with {wanted.sha256.lower()}")
-    facts = header_facts(list(detected.weights.values()))
-    return Examined(entry.model_copy(update={"name": wanted.ref}), files, facts, sha256)
+    said = header_facts(list(detected.weights.values()))
+    return Examined(entry.model_copy(update={"name": wanted.ref}), files, said, sha256)
 
 
 def is_stored(path: Path) -> bool:
@@ -201,8 +174,9 @@ def keep(storage: Storage | None, examined: Examined) -> None:
             storage.put_file(content_key(file.digests.sha256), file.place)
 
 
-def _row(examined: Examined, told: Told, *, stored: bool) -> dict[str, Any]:
-    entry, facts, files = examined.entry, examined.facts, examined.files
+def _as_entry(examined: Examined, facts: Facts, *, stored: bool) -> tuple[ModelEntry, Facts]:
+    """Return what is written down of what was examined."""
+    entry, said, files = examined.entry, examined.said, examined.files
     single = entry.layout is Layout.SINGLE_FILE
     main = files[0].digests if single else None
     if stored:
@@ -210,24 +184,18 @@ def _row(examined: Examined, told: Told, *, stored: bool) -> dict[str, Any]:
         if single:
             files = [file._replace(name=_stored_name(file.name)) for file in files]
         entry = entry.model_copy(update={"path": place / _FILE if single else place})
-    told = replace(
-        told,
-        description=told.description or facts.get("description", ""),
-        licence=told.licence or clean(facts.get("licence", ""), 200),
-        base_model=told.base_model or clean(facts.get("base_model", ""), 200),
-        trigger_words=list(told.trigger_words) or trigger_words(facts),
-        tags=list(told.tags),
+    return entry, replace(
+        facts,
+        description=facts.description or said.get("description", ""),
+        licence=facts.licence or clean(said.get("licence", ""), MAX_LINE),
+        base_model=facts.base_model or clean(said.get("base_model", ""), MAX_LINE),
+        trigger_words=list(facts.trigger_words) or trigger_words(said),
+        sha256=examined.sha256,
+        hashes={} if main is None else main.by_name(),
+        files=[file.record for file in files],
+        metadata={**said, **facts.metadata},
+        stored_at=datetime.now(UTC) if stored else None,
     )
-    return {
-        **values_of(entry),
-        **{name: getattr(told, name) for name in _TOLD},
-        "sha256": examined.sha256,
-        "hashes": Jsonb({} if main is None else main.by_name()),
-        "files": Jsonb([file.as_data() for file in files]),
-        "metadata": Jsonb(examined.facts),
-        "keys": examined.keys if stored else [],
-        "stored": stored,
-    }
 
 
 def _stored_name(name: str) -> str:
@@ -236,10 +204,5 @@ def _stored_name(name: str) -> str:
     return Path(f"{Path(_FILE).stem}.config", *beside).as_posix() if beside else _FILE
 
 
-def _taken(path: Path, wanted: Wanted) -> NameTaken:
-    return NameTaken(path, f"cannot be called {wanted.ref!r}: another entry of its kind has that name and version")
-
-
-def _shelved(added: Any, values: Mapping[str, Any], examined: Examined) -> Shelved:
-    (identity,) = added
-    return Shelved(identity, examined.entry.model_copy(update={"path": Path(values["path"])}), examined.sha256)
+def _reason(problem: RefTaken) -> str:
+    return f"cannot be taken in: {problem.message[:1].lower()}{problem.message[1:].removesuffix('.')}"

@@ -89,7 +89,7 @@ models = Table(
     Column("sha256", Text),
     #: Others that sites look models up by: `autov2`, `autov3`, `blake3`, `crc32`.
     Column("hashes", JSONB, nullable=False, server_default="{}"),
-    #: `[{path, bytes, mtime_ns, sha256}]`, paths below the entry's own: what an incremental scan compares.
+    #: `[{path, bytes, mtime_ns, sha256}]`, paths below the entry's folder, or below the one that a single file lies in.
     Column("files", JSONB, nullable=False, server_default="[]"),
     #: Set once all files lie in storage under their SHA-256, from where nodes fetch them.
     Column("stored_at", DateTime(timezone=True)),

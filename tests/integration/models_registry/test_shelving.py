@@ -16,9 +16,10 @@ from models_registry.bounded_files import Reads
 from models_registry.catalogue import find, read_catalogue
 from models_registry.content import content_key
 from models_registry.entries import Kind, ModelRef
+from models_registry.records import Facts
 from models_registry.refusals import ModelRefused
 from models_registry.scanning import scan
-from models_registry.shelving import Told, Wanted, take_in, take_in_async
+from models_registry.shelving import Wanted, take_in, take_in_async
 from tests.integration.models_registry.test_catalogue import Copy
 
 LAYER = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
@@ -58,7 +59,7 @@ def test_take_in_stores_the_bytes_and_writes_the_row(conn: Connection, storage: 
     """What the header says fills what nobody said; the file is found by every hash that sites know."""
     path = lora(tmp_path / "upload")
     data = path.read_bytes()
-    shelved = take_in(conn, path, Wanted("frame", "2"), Told(owner="ann", licence="MIT"), storage=storage)
+    shelved = take_in(conn, path, Wanted("frame", "2"), Facts(owner="ann", licence="MIT"), storage=storage)
     path.unlink()
     assert storage.get(content_key(shelved.sha256)) == data
     assert hashlib.sha256(data).hexdigest() == shelved.sha256
@@ -178,7 +179,7 @@ def test_take_in_works_from_an_event_loop(
 
 def test_scan_leaves_entries_in_storage_alone(conn: Connection, storage: Storage, tmp_path: Path) -> None:
     """A file in a folder does not take the name of an entry that somebody uploaded."""
-    shelved = take_in(conn, lora(tmp_path / "upload"), Wanted("frame"), Told(owner="ann"), storage=storage)
+    shelved = take_in(conn, lora(tmp_path / "upload"), Wanted("frame"), Facts(owner="ann"), storage=storage)
     lora(tmp_path / "models/frame.safetensors", 2.0)
     report = scan(conn, [tmp_path / "models"])
     assert [refusal.code for refusal in report.refused] == ["name_taken"]
