@@ -99,11 +99,18 @@ async def create_job(call: Call) -> Response:
 
 async def accept(call: Call, request: JobRequest, query: CreateQuery) -> Response:
     """Do with a request, wherever it came from, what `POST /v1/jobs` does."""
+    found, headers = await accepted(call, request, query)
+    status = HTTPStatus.OK if isinstance(found, DryRun) or found.state in TERMINAL else HTTPStatus.ACCEPTED
+    return json_answer(found, status, headers)
+
+
+async def accepted(call: Call, request: JobRequest, query: CreateQuery) -> tuple[JobView | DryRun, dict[str, str]]:
+    """Admit and store a request, and return its job, or what would become of it, with the headers of the answer."""
     seconds = query.wait
     services, caller = call.services, call.principal
     admitted = await admit(services, caller, request, idempotency_key=idempotency_key(call.request))
     if query.dry_run:
-        return json_answer(await _foreseen(call, admitted.new))
+        return await _foreseen(call, admitted.new), {}
     if seconds > 0:
         what = hang_up(call.request.headers.get(HEADER), services.settings.hang_up)
         stored = await store_watched(services, caller, admitted, door="v1", hang_up=what)
@@ -115,8 +122,8 @@ async def accept(call: Call, request: JobRequest, query: CreateQuery) -> Respons
         headers["idempotent-replayed"] = "true"
     if seconds > 0 or stored.change is None:
         # A job may be deleted as soon as it has ended.
-        return _job_answer(await _read(call, stored.job), headers)
-    return _job_answer(_fresh_view(stored.change, admitted.new, services.snapshots.now.fleet), headers)
+        return await _read(call, stored.job), headers
+    return _fresh_view(stored.change, admitted.new, services.snapshots.now.fleet), headers
 
 
 async def read_one_job(call: Call) -> Response:
@@ -235,7 +242,3 @@ async def _read(call: Call, job: UUID) -> JobView:
     if found is None:
         raise not_found()
     return found
-
-
-def _job_answer(found: JobView, headers: dict[str, str]) -> Response:
-    return json_answer(found, HTTPStatus.OK if found.state in TERMINAL else HTTPStatus.ACCEPTED, headers)

@@ -25,7 +25,7 @@ _LONGEST: Final = 1024 * 1024
 
 def request_in(file: bytes, *, field: str = "image") -> dict[str, Any]:
     """Return the request that a picture's file describes, raising `PictureRefused` or `MetadataMissing`."""
-    ours, infotext = _texts(file, field)
+    ours, infotext = texts_in(file, field)
     if ours:
         try:
             data = json.loads(ours)
@@ -38,7 +38,7 @@ def request_in(file: bytes, *, field: str = "image") -> dict[str, Any]:
     raise MetadataMissing("The picture's file does not say how it was made.", field=field)
 
 
-def _texts(file: bytes, field: str) -> tuple[str, str]:
+def texts_in(file: bytes, field: str) -> tuple[str, str]:
     """Return our JSON and the infotext, empty where there is none; no pixel is decoded."""
     try:
         with Image.open(io.BytesIO(file), formats=_FORMATS) as picture:

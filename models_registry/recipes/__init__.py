@@ -1,0 +1,1 @@
+"""Recipes: named, shareable stacks of LoRAs with a prompt and settings."""
