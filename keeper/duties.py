@@ -18,6 +18,7 @@ from jobs.events import EventWriter
 from jobs.fleet import Fleet
 from jobs.roster import fleet_now
 from jobs.uploads import upload_of_key
+from models_registry.preview_bytes import is_unused_preview, preview_of_key
 
 log = get_logger(__name__)
 
@@ -101,9 +102,15 @@ def tidy(connection: "psycopg.Connection[Any]", storage: Storage, retention_days
 
 
 def _remove(connection: "psycopg.Connection[Any]", storage: Storage, key: str) -> None:
-    """Remove an object no row refers to; the bytes of an upload are shared, and may have been sent again since."""
-    sha256 = upload_of_key(key)
+    """Remove an object no row refers to; the bytes of uploads and previews are shared, and may have been sent again since."""
+    upload, preview = upload_of_key(key), preview_of_key(key)
     with connection.transaction():
-        if sha256 is None or sweeps.is_unused_upload(connection, key, sha256):
+        if upload is not None:
+            unused = sweeps.is_unused_upload(connection, key, upload)
+        elif preview is not None:
+            unused = is_unused_preview(connection, key, preview)
+        else:
+            unused = True
+        if unused:
             storage.delete(key)
         sweeps.garbage_removed(connection, key)

@@ -12,7 +12,7 @@ from broker_api.answers import json_answer
 from broker_api.endpoints import Call, Query, not_found, parse_id
 from broker_api.jobs import LONGEST_WAIT_SECONDS, CreateQuery, accept, accepted
 from broker_api.library.recipe_forms import RecipeSettings
-from broker_api.library.recipe_views import lora_here, loras_here, viewer_of
+from broker_api.library.recipe_views import lora_here, loras_here, reader_of
 from broker_api.library.recipes import request_of_recipe
 from broker_api.library.refusals import NothingActive, RecipeUnknown
 from broker_api.library.stacks import Asked, Found, choose_checkpoint, find_adapters
@@ -151,14 +151,14 @@ async def _asked(call: Call, wanted: Compose, recipe: Recipe | None, warnings: l
             for lora, place in here
         ]
     async with call.services.pool.connection() as connection:
-        marks = await active_stack(connection, call.principal.owner, viewer_of(call))
+        marks = await active_stack(connection, reader_of(call))
     return [Asked(mark.ref.kind, mark.ref.name, mark.weight, None, None) for mark in marks]
 
 
 async def _here(call: Call, recipe: Recipe, warnings: list[str] | None) -> list[tuple[Lora, int]]:
     """Return a recipe's LoRAs under the names they have here; missing ones are refused, or skipped where warnings are taken."""
     async with call.services.pool.connection() as connection:
-        here = await loras_here(connection, viewer_of(call), recipe.loras)
+        here = await loras_here(connection, reader_of(call), recipe.loras)
     found: list[tuple[Lora, int]] = []
     missing = []
     for place, lora in enumerate(recipe.loras):

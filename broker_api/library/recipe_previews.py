@@ -16,7 +16,8 @@ from jobs.contract import Request
 from jobs.errors import PictureRefused, RequestRefused
 from jobs.parts import PictureText
 from jobs.uploads import upload_key
-from models_registry.recipes.store import Preview, preview_key
+from models_registry.preview_bytes import preview_key
+from models_registry.recipes.store import Preview
 
 #: Longer side, pixels.
 SIZE: Final = 512

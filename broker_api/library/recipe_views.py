@@ -7,36 +7,37 @@ from broker_api.endpoints import Call
 from broker_api.library.recipe_forms import PreviewView, RecipeLoraView, RecipeView
 from infra.database import AsyncConnection
 from models_registry.entries import Kind
-from models_registry.recipes.stacks import Here, Viewer, find_here
+from models_registry.recipes.stacks import Here, find_here
 from models_registry.recipes.store import Recipe, RecipeLora
+from models_registry.records import Reader
 
 
-def viewer_of(call: Call) -> Viewer:
+def reader_of(call: Call) -> Reader:
     """Return who asks, as the registry's statements take it."""
-    return Viewer(call.principal.sees, call.principal.key_id)
+    return Reader(call.principal.owner, call.principal.key_id, is_admin=call.principal.is_admin)
 
 
-async def show_recipes(connection: AsyncConnection, viewer: Viewer, recipes: Sequence[Recipe]) -> list[RecipeView]:
+async def show_recipes(connection: AsyncConnection, reader: Reader, recipes: Sequence[Recipe]) -> list[RecipeView]:
     """Return the views of recipes, with two statements however many they are."""
-    loras = await loras_here(connection, viewer, [lora for recipe in recipes for lora in recipe.loras])
+    loras = await loras_here(connection, reader, [lora for recipe in recipes for lora in recipe.loras])
     models = {recipe.model for recipe in recipes if recipe.model is not None}
-    known = await find_here(connection, Kind.CHECKPOINT, models, [], viewer) if models else []
+    known = await find_here(connection, Kind.CHECKPOINT, models, [], reader) if models else []
     names = {each.name.lower() for each in known}
     return [_view(recipe, loras, names) for recipe in recipes]
 
 
-async def show_recipe(connection: AsyncConnection, viewer: Viewer, recipe: Recipe) -> RecipeView:
+async def show_recipe(connection: AsyncConnection, reader: Reader, recipe: Recipe) -> RecipeView:
     """Return the view of one recipe."""
-    return (await show_recipes(connection, viewer, [recipe]))[0]
+    return (await show_recipes(connection, reader, [recipe]))[0]
 
 
 async def loras_here(
-    connection: AsyncConnection, viewer: Viewer, loras: Iterable[RecipeLora]
+    connection: AsyncConnection, reader: Reader, loras: Iterable[RecipeLora]
 ) -> Mapping[str, Mapping[str, Here]]:
     """Return which LoRAs are here, by `name` in small letters and by `sha256`."""
     wanted = list(loras)
     digests = {lora.sha256 for lora in wanted if lora.sha256 is not None}
-    found = await find_here(connection, Kind.LORA, {lora.name for lora in wanted}, digests, viewer) if wanted else []
+    found = await find_here(connection, Kind.LORA, {lora.name for lora in wanted}, digests, reader) if wanted else []
     return {
         "name": {each.name.lower(): each for each in found},
         "sha256": {each.sha256: each for each in found if each.sha256 is not None},

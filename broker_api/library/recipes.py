@@ -19,7 +19,7 @@ from broker_api.library.recipe_forms import (
 )
 from broker_api.library.recipe_previews import make_preview, read_picture_file, store_preview
 from broker_api.library.recipe_sources import Content, content_of_job, content_of_picture, content_of_request
-from broker_api.library.recipe_views import lora_view, loras_here, show_recipe, show_recipes, viewer_of
+from broker_api.library.recipe_views import lora_view, loras_here, reader_of, show_recipe, show_recipes
 from broker_api.library.refusals import RecipeExists, RecipeNameTaken
 from infra.database import AsyncConnection
 from jobs.cursors import decode_cursor, encode_cursor
@@ -27,7 +27,8 @@ from jobs.parts import Lora
 from jobs.pictures import JOB
 from jobs.reading import StoredImage, read_image, read_job
 from models_registry.entries import Kind
-from models_registry.recipes.stacks import Viewer, find_by_digest, find_here
+from models_registry.preview_bytes import preview_key
+from models_registry.recipes.stacks import find_by_digest, find_here
 from models_registry.recipes.store import (
     Preview,
     Recipe,
@@ -39,9 +40,9 @@ from models_registry.recipes.store import (
     create_recipe,
     delete_recipe,
     list_recipes,
-    preview_key,
     read_recipe,
 )
+from models_registry.records import Reader
 
 FROM_PICTURE: Final = "picture"
 
@@ -79,7 +80,7 @@ async def read_one_recipe(call: Call) -> Response:
         found = await read_recipe(connection, call.principal.sees, call.job())
         if found is None:
             raise not_found()
-        return json_answer(await show_recipe(connection, viewer_of(call), found))
+        return json_answer(await show_recipe(connection, reader_of(call), found))
 
 
 async def list_all_recipes(call: Call) -> Response:
@@ -90,7 +91,7 @@ async def list_all_recipes(call: Call) -> Response:
     caller = call.principal
     async with call.services.pool.connection() as connection:
         found = await list_recipes(connection, caller.sees, caller.owner, wanted, after=after, limit=query.limit + 1)
-        items = await show_recipes(connection, viewer_of(call), found[: query.limit])
+        items = await show_recipes(connection, reader_of(call), found[: query.limit])
     following = encode_cursor(items[-1].id) if len(found) > query.limit else None
     return json_answer(RecipePage(items=items, next_cursor=following))
 
@@ -116,7 +117,7 @@ async def change_one_recipe(call: Call) -> Response:
             raise await _taken(connection, taken, made) from None
         if changed is None:
             raise not_found()
-        view = await show_recipe(connection, viewer_of(call), changed)
+        view = await show_recipe(connection, reader_of(call), changed)
     if made is not None:
         await store_preview(call.services, *made)
     return json_answer(view)
@@ -147,13 +148,13 @@ async def read_recipe_preview(call: Call) -> Response:
 
 
 async def with_hashes(
-    connection: AsyncConnection, viewer: Viewer, loras: tuple[Lora, ...], digests: Mapping[str, str]
+    connection: AsyncConnection, reader: Reader, loras: tuple[Lora, ...], digests: Mapping[str, str]
 ) -> list[RecipeLora]:
     """Return a recipe's LoRAs under the names they have here, each with its file's hash where that is known."""
     named = {name.casefold(): digest for name, digest in digests.items() if name}
-    by_digest = await find_by_digest(connection, Kind.LORA, list(named.values()), viewer)
+    by_digest = await find_by_digest(connection, Kind.LORA, list(named.values()), reader)
     names = {lora.name: by_digest.get(named.get(lora.name.casefold(), ""), lora.name) for lora in loras}
-    here = {each.name.lower(): each for each in await find_here(connection, Kind.LORA, names.values(), [], viewer)}
+    here = {each.name.lower(): each for each in await find_here(connection, Kind.LORA, names.values(), [], reader)}
     found = []
     for lora in loras:
         entry = here.get(names[lora.name].lower())
@@ -199,7 +200,7 @@ async def _rewritten(call: Call, connection: AsyncConnection, wanted: ChangeReci
         loras = [] if before is None else before.loras
     given = [Lora(**lora.model_dump(exclude={"sha256"})) for lora in loras] if loras is not None else wanted.loras
     content = content_of_request({"prompt": wanted.prompt or "", "loras": given})
-    found: dict[str, Any] = {"loras": await with_hashes(connection, viewer_of(call), content.loras, {})}
+    found: dict[str, Any] = {"loras": await with_hashes(connection, reader_of(call), content.loras, {})}
     known = {lora.name: lora.sha256 for lora in loras or []}
     for lora in found["loras"]:
         lora.sha256 = lora.sha256 or known.get(lora.name)
@@ -210,14 +211,14 @@ async def _store(call: Call, content: Content, values: Mapping[str, Any], file: 
     made = None if file is None else await make_preview(call.services, file)
     if made is not None:
         await store_preview(call.services, *made)
-    viewer = viewer_of(call)
+    reader = reader_of(call)
     async with call.services.pool.connection() as connection:
         row = {
             **values,
             "prompt": content.prompt,
             "negative_prompt": content.negative_prompt,
-            "model": await _model(connection, viewer, content),
-            "loras": await with_hashes(connection, viewer, content.loras, content.digests),
+            "model": await _model(connection, reader, content),
+            "loras": await with_hashes(connection, reader, content.loras, content.digests),
             "settings": dict(content.settings),
             "preview": None if made is None else made[0],
         }
@@ -225,27 +226,27 @@ async def _store(call: Call, content: Content, values: Mapping[str, Any], file: 
             created = await create_recipe(connection, call.principal.owner, row)
         except RecipeTaken as taken:
             raise await _taken(connection, taken, made) from None
-        view = await show_recipe(connection, viewer, created)
+        view = await show_recipe(connection, reader, created)
     if made is not None:
         await store_preview(call.services, *made)
     return json_answer(view, HTTPStatus.CREATED, {"location": f"/v1/recipes/{created.id}"})
 
 
-async def _model(connection: AsyncConnection, viewer: Viewer, content: Content) -> str | None:
+async def _model(connection: AsyncConnection, reader: Reader, content: Content) -> str | None:
     """Return the checkpoint's name here: that of the file whose hash the picture names, else as it was written."""
     digest = content.digests.get("")
     if digest is None:
         return content.model
-    return (await find_by_digest(connection, Kind.CHECKPOINT, [digest], viewer)).get(digest, content.model)
+    return (await find_by_digest(connection, Kind.CHECKPOINT, [digest], reader)).get(digest, content.model)
 
 
 async def _draft(call: Call, content: Content, name: str) -> RecipeDraft:
-    viewer = viewer_of(call)
+    reader = reader_of(call)
     async with call.services.pool.connection() as connection:
-        loras = await with_hashes(connection, viewer, content.loras, content.digests)
-        here = await loras_here(connection, viewer, loras)
-        model = await _model(connection, viewer, content)
-        known = [] if model is None else await find_here(connection, Kind.CHECKPOINT, [model], [], viewer)
+        loras = await with_hashes(connection, reader, content.loras, content.digests)
+        here = await loras_here(connection, reader, loras)
+        model = await _model(connection, reader, content)
+        known = [] if model is None else await find_here(connection, Kind.CHECKPOINT, [model], [], reader)
     return RecipeDraft(
         name=name,
         prompt=content.prompt,

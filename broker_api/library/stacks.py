@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker_api.endpoints import Call
-from broker_api.library.recipe_views import viewer_of
+from broker_api.library.recipe_views import reader_of
 from jobs.errors import AdapterUnknown, FamilyMismatch, ModelUnknown
 from models_registry.catalogue import Catalogue
 from models_registry.compatibility import TITLES, mismatch
@@ -46,7 +46,7 @@ async def find_adapters(call: Call, asked: Sequence[Asked], *, skip_missing: boo
     entries = [catalogue.find(each.name, each.kind) for each in asked]
     async with call.services.pool.connection() as connection:
         refs = [entry.ref for entry in entries if entry is not None]
-        facts = await read_facts(connection, refs, viewer_of(call)) if refs else {}
+        facts = await read_facts(connection, refs, reader_of(call)) if refs else {}
     found: dict[object, Found] = {}
     for each, entry in zip(asked, entries, strict=True):
         known = None if entry is None else facts.get(entry.ref)
@@ -108,5 +108,5 @@ async def _usable(call: Call, entries: Sequence[ModelEntry]) -> list[ModelEntry]
     if not entries:
         return []
     async with call.services.pool.connection() as connection:
-        facts = await read_facts(connection, [entry.ref for entry in entries], viewer_of(call))
+        facts = await read_facts(connection, [entry.ref for entry in entries], reader_of(call))
     return [entry for entry in entries if entry.ref in facts]

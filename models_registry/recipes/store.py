@@ -14,6 +14,7 @@ from pydantic_core import to_json
 from uuid_utils.compat import uuid7
 
 from infra.database import AsyncConnection
+from models_registry.preview_bytes import preview_key
 
 Visibility = Literal["public", "private"]
 
@@ -112,11 +113,6 @@ order by id desc limit %(limit)s
 _SAME: Final = "select name from recipes where owner = %(owner)s and {} and id <> %(id)s"
 _KEPT: Final = "delete from garbage where key = any (%s)"
 _ABANDON: Final = "insert into garbage (key) select unnest(%s::text[]) on conflict do nothing"
-
-
-def preview_key(sha256: str) -> str:
-    """Return the storage key of a preview's bytes."""
-    return f"previews/{sha256}"
 
 
 def content_of(values: Mapping[str, Any]) -> str:

@@ -221,7 +221,7 @@ def _make_world(stack: contextlib.ExitStack, database_url: str, redis_url: str, 
 @pytest.fixture
 def clean_world(shared_world: World) -> World:
     """Return the module's world without the jobs and keys of the test before."""
-    for table in ("jobs", "garbage", "fair_owners", "fair_clock", "api_keys"):
+    for table in ("jobs", "garbage", "fair_owners", "fair_clock", "api_keys", "recipes", "model_marks"):
         shared_world.connection.execute(sql.SQL("delete from {}").format(sql.Identifier(table)))
     shared_world.redis.flushdb()
     return shared_world
