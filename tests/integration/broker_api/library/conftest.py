@@ -30,11 +30,12 @@ def library(shared_world: Any) -> Any:
     _adapter(world, "glow", Kind.EMBEDDING)
     world.add_model("shapes-wide", text_width=1024)
     say = "update models set {} where name = %(name)s"
-    for name, values in {
+    facts: dict[str, dict[str, Any]] = {
         "frame": {"trigger_words": ["framed", "thin border"], "weight": 0.8, "weight_max": 1.0, "sha256": SHA["frame"]},
         "dusk": {"trigger_words": ["dusk"], "sha256": SHA["dusk"]},
         "hidden": {"owner": "bob", "visibility": "private"},
-    }.items():
+    }
+    for name, values in facts.items():
         sets = ", ".join(f"{column} = %({column})s" for column in values)
         world.connection.execute(say.format(sets), {**values, "name": name})
     return world

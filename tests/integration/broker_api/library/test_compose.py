@@ -30,8 +30,8 @@ def test_nothing_active_is_refused(live: Any, world: Any) -> None:
     """With 400 and a code; what another owner has active does not count, nor does an empty list."""
     activate(world, "bob", "frame")
     with live.client(world.key()) as client:
-        for body in ({}, {"prompt": "x"}, {"loras": []}):
-            answer = client.post("/v1/compose", json=body)
+        for body in ("{}", '{"prompt": "x"}', '{"loras": []}'):
+            answer = client.post("/v1/compose", content=body)
             assert (answer.status_code, answer.json()["code"]) == (400, "nothing_active")
 
 
