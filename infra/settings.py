@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -37,6 +37,22 @@ class Settings(BaseSettings):
     #: Flower's pages on the loopback address, and the password it was started with; `up` sets both.
     flower_url: str | None = None
     flower_password: str | None = None
+
+    #: Where models are fetched from: mirrors of these sites take their place. Tokens go to these addresses alone.
+    hub_endpoint: str = "https://huggingface.co"
+    hub_token: SecretStr | None = None
+    civitai_endpoint: str = "https://civitai.com"
+    civitai_token: SecretStr | None = None
+    #: Hosts and networks, separated by commas, that may be fetched from although they are not public: `models.lan, 10.0.0.0/8`.
+    fetch_allow: str = ""
+    #: Models fetched at once.
+    parallel_downloads: int = Field(default=2, ge=1, le=32)
+    #: The largest model that is taken, from whomever.
+    max_model_bytes: int = Field(default=64 * 1024**3, gt=0)
+    #: Bytes of a disk that taking models in leaves free.
+    disk_headroom_bytes: int = Field(default=1024**3, ge=0)
+    #: An upload that nobody goes on with is forgotten after so long.
+    upload_hours: float = Field(default=24.0, gt=0)
 
     #: Folders scanned for models, separated by the system's path separator in the environment.
     models: str = ""
