@@ -35,6 +35,7 @@ _TAGS: Final = (
     ("fleet", "Models, workers, queues."),
     ("analytics", "What became of jobs over time, and what happens now."),
     ("library", "Adapters and checkpoints as a library: compose, recipes, archives."),
+    ("downloads", "Models from elsewhere: fetched in the background."),
     ("keys", "API keys; for admins."),
     ("operations", "For those who run this."),
 )

@@ -26,6 +26,7 @@ from broker_api.jobs import (
 )
 from broker_api.key_doors import CreateKey, KeyPage, create_one_key, list_all_keys, revoke_one_key
 from broker_api.keys import CreatedKey
+from broker_api.library.pull_routes import DOWNLOAD_ENDPOINTS
 from broker_api.library.recipe_routes import RECIPE_ENDPOINTS
 from broker_api.pages import docs, landing, openapi
 from broker_api.refusals import (
@@ -207,4 +208,5 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *_JOBS, *RESULT_ENDPOINTS, *BATCH_ENDPOINTS, *_UPLOADS, *FLEET_ENDPOINTS, *_KEYS, *SESSION_ENDPOINTS, *_OPERATIONS, *_PAGES,
     *WEB_ENDPOINTS, *SDAPI_ENDPOINTS, *OPENAI_ENDPOINTS,
     *RECIPE_ENDPOINTS,
+    *DOWNLOAD_ENDPOINTS,
 )  # fmt: skip

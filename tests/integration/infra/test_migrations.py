@@ -119,7 +119,13 @@ def test_engine_reads_rows(database_url: str) -> None:
 
 def test_migrated_schema_is_the_one_the_code_declares(database_url: str) -> None:
     """Alembic finds nothing that a migration would have to add."""
-    for name in ("broker_api.tables", "jobs.tables", "models_registry.recipes.tables", "models_registry.tables"):
+    for name in (
+        "broker_api.tables",
+        "jobs.tables",
+        "models_registry.pulls.tables",
+        "models_registry.recipes.tables",
+        "models_registry.tables",
+    ):
         importlib.import_module(name)
     engine = open_engine(database_url, application_name="test")
     with engine.connect() as connection:

@@ -1,0 +1,1 @@
+"""Fetch models and what is said of them from where people publish them: the hub, CivitAI, any https address."""
