@@ -13,6 +13,8 @@ WEB_APP := broker_api/static/app/index.html
 WEB_SOURCES := web/index.html web/vite.config.ts web/tsconfig.json $(shell find web/src web/public web/plugins -type f ! -name schema.d.ts)
 # Where to take torch from (a CPU, CUDA or ROCm build); empty takes pip's default index. See README, "GPUs".
 TORCH_INDEX ?=
+# Test processes side by side, each with servers of its own; tiny models gain nothing from a second thread.
+JOBS ?= 2
 
 ##@ Use it
 .PHONY: run
@@ -25,7 +27,7 @@ run: $(READY)  ## set up, start everything on this machine, draw one picture, se
 setup: $(READY)  ## create .venv with the exact versions of constraints.txt
 
 test: $(READY)  ## run every test on real servers, on free ports of their own
-	@$(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)
 
 check: $(READY)  ## formatting, lint, types, import rules
 	@$(BIN)/ruff format --check .

@@ -69,20 +69,22 @@ def test_no_weight_is_written(family: Family, parameters: Make, style: Path, oth
 
 
 def test_closed_family_leaves_no_hook(family: Family, parameters: Make, style: Path) -> None:
-    """The modules are as they were read, and a model that saw no LoRA never had a hook."""
+    """The modules are as they were before, and a model that saw no LoRA never had a hook."""
 
     def hooks() -> int:
         parts = (family.pipe.unet, family.pipe.text_encoder)
         return sum(len(module._forward_hooks) for part in parts for module in part.modules())  # noqa: SLF001
 
+    # transformers leaves its own once it was asked for hidden states.
+    before = hooks()
     draw(family, parameters(steps=1))
-    assert hooks() == 0
+    assert hooks() == before
     for _ in range(2):
         draw(family, parameters(steps=1, loras=loras((style, 1.0))), inputs_of(style))
-    layers = hooks()
+    layers = hooks() - before
     assert layers == len([name for name in load_file(style) if name.endswith(".alpha")])
     family.adapters.close()
-    assert hooks() == 0
+    assert hooks() == before
 
 
 def test_interleaved_stacks_equal_solo(family: Family, parameters: Make, style: Path, other: Path) -> None:
