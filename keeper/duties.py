@@ -18,6 +18,7 @@ from jobs.events import EventWriter
 from jobs.fleet import Fleet
 from jobs.roster import fleet_now
 from jobs.uploads import upload_of_key
+from models_registry.content import content_of_key, is_unused_content
 from models_registry.preview_bytes import is_unused_preview, preview_of_key
 
 log = get_logger(__name__)
@@ -102,15 +103,19 @@ def tidy(connection: "psycopg.Connection[Any]", storage: Storage, retention_days
 
 
 def _remove(connection: "psycopg.Connection[Any]", storage: Storage, key: str) -> None:
-    """Remove an object no row refers to; the bytes of uploads and previews are shared, and may have been sent again since."""
-    upload, preview = upload_of_key(key), preview_of_key(key)
+    """Remove an object no row refers to; what lies under its content is shared, and may have come again since."""
     with connection.transaction():
-        if upload is not None:
-            unused = sweeps.is_unused_upload(connection, key, upload)
-        elif preview is not None:
-            unused = is_unused_preview(connection, key, preview)
-        else:
-            unused = True
-        if unused:
+        if _is_unused(connection, key):
             storage.delete(key)
         sweeps.garbage_removed(connection, key)
+
+
+def _is_unused(connection: "psycopg.Connection[Any]", key: str) -> bool:
+    """Tell whether no row shares an object, and lock that fact."""
+    if (upload := upload_of_key(key)) is not None:
+        return sweeps.is_unused_upload(connection, key, upload)
+    if (preview := preview_of_key(key)) is not None:
+        return is_unused_preview(connection, key, preview)
+    if (content := content_of_key(key)) is not None:
+        return is_unused_content(connection, key, content)
+    return True

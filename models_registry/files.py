@@ -67,9 +67,10 @@ def content_digest(files: Sequence[KeptFile], *, single: bool) -> str | None:
     return known[0][1] if single else hashlib.sha256(json.dumps(sorted(known)).encode()).hexdigest()
 
 
-def refuse_outside(files: Iterable[KeptFile], roots: Sequence[Path]) -> None:
-    """Raise `LinkOutside` for a file that a link leads to out of the folders it may lie in; these have no links themselves."""
-    for file in files:
-        real = file.place.resolve()
+def refuse_outside(paths: Iterable[Path], roots: Iterable[Path]) -> None:
+    """Raise `LinkOutside` for a path that a link leads out of the folders it may lie in; these have no links themselves."""
+    roots = list(roots)
+    for path in paths:
+        real = path.resolve()
         if not any(real.is_relative_to(root) for root in roots):
-            raise LinkOutside(file.place, "is a link that leads out of the folders that are looked through")
+            raise LinkOutside(path, "is a link that leads out of the folders that are looked through")

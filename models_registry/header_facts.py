@@ -6,7 +6,7 @@ Everything here was written by a stranger: it is shown and suggested, and decide
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -55,7 +55,7 @@ _END: Final = re.compile(r"\.(?:lora_|lora\.|hada_|lokr_|alpha$|dora_scale$)|_lo
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 
 
-def header_facts(headers: Iterable[Header]) -> dict[str, Any]:
+def header_facts(headers: Collection[Header]) -> dict[str, Any]:
     """Return what the headers of a model say, in JSON's terms; of several files, what any of them says."""
     said = {key: value for header in headers for key, value in header.metadata.items()}
     facts: dict[str, Any] = {}
@@ -79,11 +79,15 @@ def header_facts(headers: Iterable[Header]) -> dict[str, Any]:
     return facts
 
 
-def trigger_words(facts: Mapping[str, Any]) -> list[str]:
-    """Return the words that the trainer says bring the model about."""
-    phrase = facts.get("trigger_phrase", "")
-    words = [word.strip() for word in phrase.split(",") if word.strip()]
-    return list(dict.fromkeys(word[:MAX_LINE] for word in words))[:MAX_WORDS]
+def suggestions(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a new entry may take from its headers, by the names of its facts."""
+    words = [word.strip() for word in said.get("trigger_phrase", "").split(",") if word.strip()]
+    return {
+        "description": said.get("description", ""),
+        "licence": clean(said.get("licence", ""), MAX_LINE),
+        "base_model": clean(said.get("base_model", ""), MAX_LINE),
+        "trigger_words": list(dict.fromkeys(clean(word, MAX_LINE) for word in words))[:MAX_WORDS],
+    }
 
 
 def clean(text: str, longest: int = MAX_TEXT) -> str:

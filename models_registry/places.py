@@ -1,7 +1,7 @@
 """Find the files and folders below a folder that may be models."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from models_registry.bounded_files import Reads, open_bounded
@@ -19,12 +19,17 @@ _PIECES = frozenset({"unet", "vae", "text_encoder", "transformer"})
 _SAFETENSORS = ".safetensors"
 
 
-def places(root: Path, reads: Reads) -> Iterator[Path | ModelRefused]:
-    """Yield the models at or below `root` by name, and a refusal for each thing that looks like a model and is none."""
+def places(
+    root: Path, reads: Reads, is_known: Callable[[Path], bool] = lambda _: False
+) -> Iterator[Path | ModelRefused]:
+    """Yield the models at or below `root` by name, and a refusal for each thing that looks like a model and is none.
+
+    A folder that is known to be one place, as it is now, is not opened.
+    """
     if not root.is_dir():
         yield FolderMissing(root, "is not a folder here")
         return
-    yield from _below(root, MAX_DEPTH, set(), reads)
+    yield from _below(root, MAX_DEPTH, set(), reads, is_known)
 
 
 def is_place(path: Path) -> bool:
@@ -32,8 +37,12 @@ def is_place(path: Path) -> bool:
     return path.is_file() or any((path / name).is_file() for name in (INDEX, CONFIG)) or _has_weights(path)
 
 
-def _below(folder: Path, depth: int, seen: set[tuple[int, int]], reads: Reads) -> Iterator[Path | ModelRefused]:
-    if (folder / INDEX).is_file() or _is_component(folder, reads):
+def _below(
+    folder: Path, depth: int, seen: set[tuple[int, int]], reads: Reads, is_known: Callable[[Path], bool]
+) -> Iterator[Path | ModelRefused]:
+    if (folder / INDEX).is_file() or (
+        (folder / CONFIG).is_file() and (is_known(folder) or _is_component(folder, reads))
+    ):
         yield folder
         return
     facts = folder.stat()
@@ -62,15 +71,12 @@ def _below(folder: Path, depth: int, seen: set[tuple[int, int]], reads: Reads) -
         yield from _loose_file(path)
     if depth > 0:
         for place in (each for each in folders if each not in beside):
-            yield from _below(place, depth - 1, seen, reads)
+            yield from _below(place, depth - 1, seen, reads, is_known)
 
 
 def _is_component(folder: Path, reads: Reads) -> bool:
     """Tell whether the folder's configuration is diffusers'; other programs use the same name for theirs."""
-    path = folder / CONFIG
-    if not path.is_file():
-        return False
-    with open_bounded(path, reads) as file:
+    with open_bounded(folder / CONFIG, reads) as file:
         return b'"_class_name"' in file.read_at(0, MAX_CONFIG_BYTES)
 
 

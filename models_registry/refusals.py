@@ -25,6 +25,14 @@ class ModelRefused(Exception):
         self.path = path
         self.reason = reason
 
+    @classmethod
+    def known(cls, code: str, path: Path, reason: str) -> "ModelRefused":
+        """Return a refusal that was made before, as it was."""
+        kinds = [cls]
+        for kind in kinds:
+            kinds.extend(kind.__subclasses__())
+        return next((kind for kind in kinds if kind.code == code), cls)(path, reason)
+
 
 class FileRefused(ModelRefused):
     """One file may not be opened by any library."""
@@ -192,6 +200,12 @@ class NameTaken(FolderRefused):
     """Another file or folder already gives a model of this kind and name."""
 
     code = "name_taken"
+
+
+class TakenOut(FolderRefused):
+    """People took it out of the library, and its files are still there."""
+
+    code = "taken_out"
 
 
 class Unrecognised(ModelRefused):

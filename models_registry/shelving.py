@@ -4,7 +4,6 @@ The bytes lie once under their SHA-256, whoever brought them, and are stored bef
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +15,10 @@ from psycopg import AsyncConnection, Connection
 from infra.storage import Storage
 from models_registry.bounded_files import Reads
 from models_registry.content import content_key
-from models_registry.detection import MAX_NAME, inspect
-from models_registry.entries import Kind, Layout, ModelEntry
-from models_registry.files import KeptFile, content_digest, files_of, hash_all, refuse_outside
-from models_registry.header_facts import MAX_LINE, clean, header_facts, trigger_words
+from models_registry.detection import MAX_NAME
+from models_registry.entries import Kind, ModelEntry
+from models_registry.examining import Examined, examine
+from models_registry.header_facts import suggestions
 from models_registry.library import RefTaken, create_entry, create_entry_async
 from models_registry.records import Facts
 from models_registry.refusals import HashMismatch, KindMismatch, LinkOutside, NameInvalid, NameTaken
@@ -54,22 +53,6 @@ class Wanted:
         return join_ref(self.name, self.version)
 
 
-@dataclass(frozen=True)
-class Examined:
-    """A file or folder that may become an entry, every file of it read whole."""
-
-    entry: ModelEntry
-    files: Sequence[KeptFile]
-    #: What the headers say.
-    said: Mapping[str, Any]
-    sha256: str
-
-    @property
-    def keys(self) -> list[str]:
-        """Return where its bytes lie in storage."""
-        return sorted({content_key(file.digests.sha256) for file in self.files if file.digests is not None})
-
-
 class Shelved(NamedTuple):
     """An entry that was taken in."""
 
@@ -92,20 +75,20 @@ def take_in(
     The bytes are copied into storage, and `path` is the caller's to remove; without a storage the entry stays where it lies. What people
     left out of the facts is taken from the header, where that says it. Raises `StorageError` as the storage does.
     """
-    examined = examine(path, wanted, reads or Reads())
+    examined = check(path, wanted, reads or Reads())
     keep(storage, examined)
     entry, given = _as_entry(examined, facts or Facts(), stored=storage is not None)
     try:
         with connection.transaction():
-            connection.execute(_WANTED_AGAIN, {"keys": examined.keys})
+            connection.execute(_WANTED_AGAIN, {"keys": keys_of(examined)})
             made = create_entry(connection, entry, given)
     except RefTaken as problem:
         if storage is not None:
-            connection.execute(_ABANDON, {"keys": examined.keys})
+            connection.execute(_ABANDON, {"keys": keys_of(examined)})
         raise NameTaken(path, _reason(problem)) from None
     # What the keeper was about to remove is gone now.
     keep(storage, examined)
-    return Shelved(made, entry, examined.sha256)
+    return Shelved(made, entry, examined.sha256 or "")
 
 
 async def take_in_async(
@@ -118,38 +101,39 @@ async def take_in_async(
     reads: Reads | None = None,
 ) -> Shelved:
     """Do as `take_in` does, from an event loop; files are read and stored in a thread."""
-    examined = await asyncio.to_thread(examine, path, wanted, reads or Reads())
+    examined = await asyncio.to_thread(check, path, wanted, reads or Reads())
     await asyncio.to_thread(keep, storage, examined)
     entry, given = _as_entry(examined, facts or Facts(), stored=storage is not None)
     try:
         async with connection.transaction():
-            await connection.execute(_WANTED_AGAIN, {"keys": examined.keys})
+            await connection.execute(_WANTED_AGAIN, {"keys": keys_of(examined)})
             made = await create_entry_async(connection, entry, given)
     except RefTaken as problem:
         if storage is not None:
-            await connection.execute(_ABANDON, {"keys": examined.keys})
+            await connection.execute(_ABANDON, {"keys": keys_of(examined)})
         raise NameTaken(path, _reason(problem)) from None
     await asyncio.to_thread(keep, storage, examined)
-    return Shelved(made, entry, examined.sha256)
+    return Shelved(made, entry, examined.sha256 or "")
 
 
-def examine(path: Path, wanted: Wanted, reads: Reads) -> Examined:
-    """Recognise, check and hash a file or folder; nothing is written."""
+def check(path: Path, wanted: Wanted, reads: Reads) -> Examined:
+    """Recognise, check and hash a file or folder, raising a `ModelRefused`; nothing is written."""
     check_name(path, wanted)
     if path.is_symlink():
         raise LinkOutside(path, "is a link; only files themselves are taken in")
-    detected = inspect(path, reads)
-    entry = detected.entry
-    if wanted.kind is not None and entry.kind is not wanted.kind:
-        raise KindMismatch(path, f"is a {entry.kind}, and was announced as a {wanted.kind}")
-    files = files_of(detected)
-    refuse_outside(files, [(path if path.is_dir() else path.parent).resolve()])
-    files = hash_all(detected, files, reads)
-    sha256 = content_digest(files, single=entry.layout is Layout.SINGLE_FILE) or ""
-    if wanted.sha256 is not None and sha256 != wanted.sha256.lower():
-        raise HashMismatch(path, f"has the SHA-256 {sha256}, and was announced with {wanted.sha256.lower()}")
-    said = header_facts(list(detected.weights.values()))
-    return Examined(entry.model_copy(update={"name": wanted.ref}), files, said, sha256)
+    found = examine(path, [(path if path.is_dir() else path.parent).resolve()], reads, whole=True)
+    if wanted.kind is not None and found.entry.kind is not wanted.kind:
+        raise KindMismatch(path, f"is a {found.entry.kind}, and was announced as a {wanted.kind}")
+    if wanted.sha256 is not None and found.sha256 != wanted.sha256.lower():
+        raise HashMismatch(
+            path, f"has the SHA-256 {found.sha256}, and was announced with {wanted.sha256.lower()[:64]!r}"
+        )
+    return found._replace(entry=found.entry.model_copy(update={"name": wanted.ref}))
+
+
+def keys_of(examined: Examined) -> list[str]:
+    """Return where the bytes of what was read whole lie in storage."""
+    return sorted({content_key(file.digests.sha256) for file in examined.files if file.digests is not None})
 
 
 def is_stored(path: Path) -> bool:
@@ -177,21 +161,16 @@ def keep(storage: Storage | None, examined: Examined) -> None:
 def _as_entry(examined: Examined, facts: Facts, *, stored: bool) -> tuple[ModelEntry, Facts]:
     """Return what is written down of what was examined."""
     entry, said, files = examined.entry, examined.said, examined.files
-    single = entry.layout is Layout.SINGLE_FILE
-    main = files[0].digests if single else None
     if stored:
-        place = Path(STORED) / examined.sha256
-        if single:
+        place = Path(STORED) / (examined.sha256 or "")
+        if examined.is_single:
             files = [file._replace(name=_stored_name(file.name)) for file in files]
-        entry = entry.model_copy(update={"path": place / _FILE if single else place})
+        entry = entry.model_copy(update={"path": place / _FILE if examined.is_single else place})
     return entry, replace(
         facts,
-        description=facts.description or said.get("description", ""),
-        licence=facts.licence or clean(said.get("licence", ""), MAX_LINE),
-        base_model=facts.base_model or clean(said.get("base_model", ""), MAX_LINE),
-        trigger_words=list(facts.trigger_words) or trigger_words(said),
+        **{name: getattr(facts, name) or value for name, value in suggestions(said).items()},
         sha256=examined.sha256,
-        hashes={} if main is None else main.by_name(),
+        hashes=examined.hashes,
         files=[file.record for file in files],
         metadata={**said, **facts.metadata},
         stored_at=datetime.now(UTC) if stored else None,

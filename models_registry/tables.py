@@ -93,6 +93,10 @@ models = Table(
     Column("files", JSONB, nullable=False, server_default="[]"),
     #: Set once all files lie in storage under their SHA-256, from where nodes fetch them.
     Column("stored_at", DateTime(timezone=True)),
+    #: When a node asked for files that are not in storage yet; the keeper stores them where it has them.
+    Column("wanted_at", DateTime(timezone=True)),
+    #: What is wrong with its bytes; None where nothing is.
+    Column("damage", Text),
     #: What the header says: training settings, tags, the trainer's own title.
     Column("metadata", JSONB, nullable=False, server_default="{}"),
     Column("search", TSVECTOR, Computed(_SEARCH, persisted=True), nullable=False),
@@ -105,6 +109,17 @@ models = Table(
     Index("models_search", "search", postgresql_using="gin"),
     Index("models_tags", "tags", postgresql_using="gin"),
     Index("models_versions", "kind", text("lower(model_name)")),
+    Index("models_path", "path"),
+    Index("models_fingerprint", "fingerprint"),
+    # Who else has a file's bytes in storage.
+    Index(
+        "models_files",
+        "files",
+        postgresql_using="gin",
+        postgresql_ops={"files": "jsonb_path_ops"},
+        postgresql_where=text("stored_at is not null"),
+    ),
+    Index("models_wanted", "wanted_at", postgresql_where=text("wanted_at is not null")),
     Index("models_sha256", "sha256", postgresql_where=text("sha256 is not null")),
 )
 
@@ -158,4 +173,39 @@ model_pins = Table(
     Column("model", Uuid, ForeignKey("models.id"), primary_key=True),
     Column("holder", Text, primary_key=True),
     Column("until", DateTime(timezone=True), nullable=False),
+)
+
+#: What a scan found at each path, so that the next one opens only what has changed.
+model_places = Table(
+    "model_places",
+    metadata,
+    Column("path", Text, primary_key=True),
+    #: Of the names, sizes and times of its files.
+    Column("stamp", Text, nullable=False),
+    #: None for what was refused, for which there is a code, and for what people took out of the library.
+    Column("model", Uuid, ForeignKey("models.id", ondelete="SET NULL")),
+    Column("refused_path", Text),
+    Column("code", Text),
+    Column("reason", Text),
+    Index("model_places_model", "model"),
+)
+
+#: Scans that were asked for: the keeper does them, one after the other.
+model_scans = Table(
+    "model_scans",
+    metadata,
+    Column("id", Uuid, primary_key=True, server_default=func.gen_random_uuid()),
+    Column("requested_by", Text, nullable=False),
+    #: Whether everything is opened, also what has not changed.
+    Column("again", Boolean, nullable=False, server_default=text("false")),
+    Column("state", Text, nullable=False, server_default="queued"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("started_at", DateTime(timezone=True)),
+    Column("finished_at", DateTime(timezone=True)),
+    Column("seen", Integer, nullable=False, server_default="0"),
+    Column("opened", Integer, nullable=False, server_default="0"),
+    #: What it found, once it is done; why not, when it failed.
+    Column("report", JSONB),
+    CheckConstraint("state in ('queued', 'running', 'done', 'failed')", name="state_known"),
+    Index("model_scans_waiting", "created_at", postgresql_where=text("state in ('queued', 'running')")),
 )
