@@ -3,16 +3,16 @@
 Everything on `models` takes its exclusive lock for moments: two columns without a rewrite, and indexes over thousands of rows at most.
 The release before neither reads nor writes what is new here; what it scans meanwhile is looked at once more.
 
-Revision ID: 0019
-Revises: 0018
+Revision ID: 0020
+Revises: 0019
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0019"
-down_revision = "0018"
+revision = "0020"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
