@@ -36,7 +36,7 @@ export function fieldOf(moment: string): string {
 export function stepLabel(time: string, stepS: number, spanS: number): string {
   const at = new Date(time)
   if (stepS >= 86_400) return at.toLocaleDateString(undefined, { day: 'numeric', month: 'short', timeZone: 'UTC' })
-  const clock = at.toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit' })
+  const clock = at.toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' })
   if (spanS <= 26 * 3600) return clock
   return `${at.toLocaleDateString(undefined, { day: 'numeric', month: 'short' })} ${clock}`
 }
