@@ -58,7 +58,7 @@ class AdapterPage(BaseModel):
 async def list_adapters(call: Call) -> Response:
     """Return every adapter of a kind and family."""
     query = call.query(AdapterQuery)
-    catalogue = (await call.services.snapshots.refresh()).catalogue
+    catalogue = (await call.services.snapshots.refresh()).catalogue.seen_by(call.principal.reader)
     found = [
         entry
         for kind in ([Kind(query.kind)] if query.kind is not None else map(Kind, AdapterKind))

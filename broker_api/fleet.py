@@ -73,7 +73,7 @@ async def list_queues(call: Call) -> Response:
 
 async def list_models(call: Call) -> Response:
     """Return every checkpoint that can be asked for."""
-    catalogue = (await call.services.snapshots.refresh()).catalogue
+    catalogue = (await call.services.snapshots.refresh()).catalogue.seen_by(call.principal.reader)
     default = catalogue.default()
     entries = catalogue.of_kind(Kind.CHECKPOINT)
     return json_answer(
@@ -87,12 +87,11 @@ async def list_models(call: Call) -> Response:
 async def read_model(call: Call) -> Response:
     """Return one checkpoint."""
     name = call.request.path_params["id"]
-    found = call.services.snapshots.now.catalogue.find(name) or (
-        await call.services.snapshots.refresh()
-    ).catalogue.find(name)
+    catalogue = (await call.services.snapshots.refresh()).catalogue.seen_by(call.principal.reader)
+    found = catalogue.find(name)
     if found is None:
         raise NotFound(f"No model is named {name[:100]!r}.", field="model")
-    default = call.services.snapshots.now.catalogue.default()
+    default = catalogue.default()
     view = _model_view(found, is_default=default is not None and found.name == default.name)
     return json_answer(OneModel(id=found.name, **view.model_dump()))
 

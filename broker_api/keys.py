@@ -19,6 +19,7 @@ from infra.clock import Clock
 from infra.database import AsyncConnection, AsyncPool, Connection
 from infra.files import make_private_folder, write_private
 from infra.logging import get_logger
+from models_registry.records import Reader
 
 log = get_logger(__name__)
 
@@ -72,6 +73,11 @@ class Principal:
     def sees(self) -> str | None:
         """Return the owner whose things they see; None for everyone's."""
         return None if self.is_admin else self.owner
+
+    @property
+    def reader(self) -> Reader:
+        """Return who they are for the library."""
+        return Reader(self.owner, self.key_id, is_admin=self.is_admin)
 
 
 _COLUMNS: Final = "id, owner, name, scopes, created_at, last_used_at, revoked_at"

@@ -14,7 +14,8 @@ from jobs.fleet import Fleet
 from jobs.pace import UNKNOWN_PACE, Pace, read_pace
 from jobs.reading import QueueView, queues
 from jobs.roster import fleet
-from models_registry.catalogue import Catalogue, load_catalogue
+from models_registry.following import Follower
+from models_registry.offers import Catalogue
 
 log = get_logger(__name__)
 
@@ -40,6 +41,8 @@ class Snapshots:
 
     def __init__(self, pool: AsyncPool) -> None:
         self._pool = pool
+        #: Reads what changed in the library.
+        self.follower = Follower()
         self._now: Snapshot | None = None
         self._queues: tuple[QueueView, ...] = ()
         self._pace = UNKNOWN_PACE
@@ -71,9 +74,9 @@ class Snapshots:
         return self._queues
 
     async def refresh(self) -> Snapshot:
-        """Read models and workers now."""
+        """Read now which workers there are, and what changed among the models."""
         async with self._pool.connection() as connection:
-            self._now = Snapshot(await load_catalogue(connection), await fleet(connection))
+            self._now = Snapshot(await self.follower.refresh(connection), await fleet(connection))
         return self._now
 
     async def count(self) -> None:

@@ -53,7 +53,7 @@ async def decide(
     named = with_pictures(request, lambda place, _: upload_ref(pictures.by_field[place].sha256))
 
     def admitted(snapshot: Snapshot) -> NewJob:
-        admission = Admission(snapshot.catalogue, snapshot.fleet, services.settings.max_pixels)
+        admission = Admission(snapshot.catalogue.seen_by(caller.reader), snapshot.fleet, services.settings.max_pixels)
         return admission.admit(named, owner=caller.owner, pictures=pictures.by_field, idempotency_key=idempotency_key)
 
     try:

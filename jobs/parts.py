@@ -63,7 +63,9 @@ class Lora(Strict):
     """Add a LoRA (LoCon, LoHa, LoKr) with a weight; `<lora:name:weight>` in the prompt says the same."""
 
     name: Name
-    weight: float = Field(default=1.0, ge=-10, le=10)
+    weight: float = Field(
+        default=1.0, ge=-10, le=10, description="Left out, what the LoRA's entry recommends, where it does."
+    )
     text_encoder_weight: float | None = Field(
         default=None, ge=-10, le=10, description="For the text encoder alone; left out it is `weight`."
     )

@@ -100,6 +100,8 @@ models = Table(
     #: What the header says: training settings, tags, the trainer's own title.
     Column("metadata", JSONB, nullable=False, server_default="{}"),
     Column("search", TSVECTOR, Computed(_SEARCH, persisted=True), nullable=False),
+    #: Of `library_clock` when the row was last written; a trigger sets it.
+    Column("revision", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("id"),
     CheckConstraint("visibility in ('public', 'private')", name="visibility_known"),
     CheckConstraint(_one_of("kind", Kind), name="kind_known"),
@@ -121,6 +123,12 @@ models = Table(
     ),
     Index("models_wanted", "wanted_at", postgresql_where=text("wanted_at is not null")),
     Index("models_sha256", "sha256", postgresql_where=text("sha256 is not null")),
+    Index("models_revision", "revision"),
+    # What lists are sorted by: a page costs a page.
+    Index("models_by_name", text("lower(name)"), "id"),
+    Index("models_by_age", "found_at", "id"),
+    Index("models_by_change", "changed_at", "id"),
+    Index("models_by_size", "weight_bytes", "id"),
 )
 
 #: Other names of an entry.
@@ -208,4 +216,27 @@ model_scans = Table(
     Column("report", JSONB),
     CheckConstraint("state in ('queued', 'running', 'done', 'failed')", name="state_known"),
     Index("model_scans_waiting", "created_at", postgresql_where=text("state in ('queued', 'running')")),
+)
+
+#: Counts the statements that wrote to the library, in the order in which they were committed: what is remembered of the library is
+#: brought up to date by what came after a revision.
+library_clock = Table(
+    "library_clock",
+    metadata,
+    #: There is one row.
+    Column("is_one", Boolean, primary_key=True, server_default=text("true")),
+    Column("revision", BigInteger, nullable=False, server_default="0"),
+    #: Deletions up to this revision are no longer told one by one.
+    Column("forgotten", BigInteger, nullable=False, server_default="0"),
+    CheckConstraint("is_one", name="one_row"),
+)
+
+#: Entries that were deleted.
+model_tombstones = Table(
+    "model_tombstones",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("deleted_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("model_tombstones_revision", "revision"),
 )

@@ -24,7 +24,7 @@ from jobs.memory import memory_of
 from jobs.needs import main_need
 from jobs.routing import route
 from jobs.uploads import Upload
-from models_registry.catalogue import Catalogue
+from models_registry.offers import Catalogue
 
 #: A drawn seed has 32 bits, as A1111's have: JavaScript reads larger numbers inexactly.
 DRAWN_SEEDS: Final = 2**32

@@ -14,11 +14,12 @@ from jobs.errors import (
     PreprocessorUnknown,
     TaskUnsupported,
 )
+from jobs.parts import Lora
 from models_registry.builtins import LATENT_RESAMPLER, PIXEL_RESAMPLERS, is_resampler
-from models_registry.catalogue import Catalogue
 from models_registry.compatibility import mismatch
 from models_registry.entries import Kind, ModelEntry, ModelRef
 from models_registry.families import FAMILIES, tasks_of
+from models_registry.offers import Catalogue
 from models_registry.preprocessors import PREPROCESSORS
 
 _TITLES: Final[Mapping[Kind, str]] = MappingProxyType(
@@ -44,7 +45,7 @@ class Models:
             return self._default(task)
         found = self.catalogue.find(name)
         if found is None:
-            if ModelRef(Kind.CHECKPOINT, name) in self.catalogue.missing:
+            if self.catalogue.is_missing(ModelRef(Kind.CHECKPOINT, name)):
                 raise ModelUnknown(f"The files of the model {name!r} are away.", field=field)
             raise ModelUnknown(
                 f"No model is named {name[:100]!r}. {suggest(name, self._names(Kind.CHECKPOINT))}", field=field
@@ -60,6 +61,15 @@ class Models:
         if problem is not None:
             raise FamilyMismatch(problem, field=field)
         return found
+
+    def lora(self, asked: Lora, field: str, checkpoint: ModelEntry) -> Lora:
+        """Return a LoRA by its exact name, with the weight that its entry recommends where none was asked for."""
+        name = self.adapter(Kind.LORA, asked.name, field, checkpoint).name
+        offer = self.catalogue.offer(name, Kind.LORA)
+        usual = None if offer is None else offer.weight
+        if usual is None or "weight" in asked.model_fields_set:
+            return asked.model_copy(update={"name": name})
+        return asked.model_copy(update={"name": name, "weight": usual})
 
     def upscaler(self, name: str, field: str, *, latent: bool) -> str | ModelEntry:
         """Return an upscaler, or the name of the resampler that is meant; `latent` tells whether there are latents to resample."""
@@ -99,12 +109,12 @@ class Models:
         return facts.name
 
     def _default(self, task: str) -> ModelEntry:
-        checkpoints = self.catalogue.of_kind(Kind.CHECKPOINT)
-        if not checkpoints:
-            raise NoModels("No model is registered yet: `imagefleet models scan` looks for some.", field="model")
         usual = self.catalogue.default()
         if usual is not None and task in tasks_of(usual):
             return usual
+        checkpoints = self.catalogue.of_kind(Kind.CHECKPOINT)
+        if not checkpoints:
+            raise NoModels("No model is registered yet: `imagefleet models scan` looks for some.", field="model")
         able = next((entry for entry in checkpoints if task in tasks_of(entry)), None)
         if able is None:
             known = ", ".join(sorted({each for entry in checkpoints for each in tasks_of(entry)}))
@@ -124,7 +134,7 @@ class Models:
         if found is not None:
             return found
         title = _TITLES[kind]
-        if ModelRef(kind, name) in self.catalogue.missing:
+        if self.catalogue.is_missing(ModelRef(kind, name)):
             raise AdapterUnknown(f"The files of the {title} {name!r} are away.", field=field)
         known = self._names(kind) + (list(PIXEL_RESAMPLERS) if kind is Kind.UPSCALER else [])
         raise AdapterUnknown(f"No {title} is named {name[:100]!r}. {suggest(name, known)}", field=field)

@@ -41,8 +41,9 @@ def stacked(request: DiffusionRequest, entry: ModelEntry, models: Models) -> Map
 def _loras(asked: list[_Asked], entry: ModelEntry, models: Models) -> list[Lora]:
     """Return each LoRA once, in the order first named; the same one named twice adds up."""
     weights: dict[str, tuple[float, float, str]] = {}
-    for lora, field in asked:
-        name = models.adapter(Kind.LORA, lora.name, field, entry).name
+    for named, field in asked:
+        lora = models.lora(named, field, entry)
+        name = lora.name
         text_encoder = lora.weight if lora.text_encoder_weight is None else lora.text_encoder_weight
         before = weights.get(name, (0.0, 0.0, field))
         weights[name] = (before[0] + lora.weight, before[1] + text_encoder, field)
@@ -64,7 +65,7 @@ def _embeddings(listed: list[str], prompts: tuple[str, str], entry: ModelEntry, 
     names = [
         models.adapter(Kind.EMBEDDING, name, f"embeddings.{place}", entry).name for place, name in enumerate(listed)
     ]
-    fitting = [each.name for each in models.catalogue.of_kind(Kind.EMBEDDING) if mismatch(each, entry) is None]
+    fitting = [each.name for each in models.catalogue.embeddings_in(prompts) if mismatch(each, entry) is None]
     found = list(dict.fromkeys([*names, *named_embeddings(prompts, fitting)]))
     if len(found) > MAX_STACK:
         raise OptionUnsupported(

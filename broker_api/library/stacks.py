@@ -8,7 +8,7 @@ from typing import Final
 from broker_api.endpoints import Call
 from broker_api.library.recipe_views import reader_of
 from jobs.errors import AdapterUnknown, FamilyMismatch, ModelUnknown
-from models_registry.catalogue import Catalogue
+from models_registry.offers import Catalogue
 from models_registry.compatibility import TITLES, mismatch
 from models_registry.entries import Kind, ModelEntry
 from models_registry.recipes.stacks import Facts, read_facts
@@ -39,10 +39,10 @@ class Found:
 
 async def find_adapters(call: Call, asked: Sequence[Asked], *, skip_missing: bool, warnings: list[str]) -> list[Found]:
     """Return what is here of a stack, each once; what is not is refused, or left out with a warning."""
-    catalogue = call.services.snapshots.now.catalogue
+    catalogue = call.services.snapshots.now.catalogue.seen_by(call.principal.reader)
     if any(catalogue.find(each.name, each.kind) is None for each in asked):
         # It may be newer than the snapshot.
-        catalogue = (await call.services.snapshots.refresh()).catalogue
+        catalogue = (await call.services.snapshots.refresh()).catalogue.seen_by(call.principal.reader)
     entries = [catalogue.find(each.name, each.kind) for each in asked]
     async with call.services.pool.connection() as connection:
         refs = [entry.ref for entry in entries if entry is not None]
@@ -62,9 +62,9 @@ async def find_adapters(call: Call, asked: Sequence[Asked], *, skip_missing: boo
 
 async def choose_checkpoint(call: Call, named: str | None, stack: Sequence[Found]) -> str:
     """Return the checkpoint that was named, or the first one that fits all adapters; raise `FamilyMismatch` with an alternative."""
-    catalogue = call.services.snapshots.now.catalogue
+    catalogue = call.services.snapshots.now.catalogue.seen_by(call.principal.reader)
     if named is not None and catalogue.find(named) is None:
-        catalogue = (await call.services.snapshots.refresh()).catalogue
+        catalogue = (await call.services.snapshots.refresh()).catalogue.seen_by(call.principal.reader)
     chosen = catalogue.default() if named is None else catalogue.find(named)
     usable = await _usable(call, [] if chosen is None else [chosen])
     if not usable and named is not None:

@@ -75,6 +75,9 @@ def _lora(text: str) -> Lora | None:
     if not named.keys() <= _NAMED or len(positional) >= _MOST_POSITIONAL or len(named) + len(positional) != len(given):
         return None
     try:
+        if not given:
+            # The weight is left to whoever knows what the LoRA is meant to be used with.
+            return Lora(name=name)
         figures = [float(part) for part in positional]
         text_encoder = float(named.get("te", figures[0] if figures else 1.0))
         unet = float(named.get("unet", figures[1] if len(figures) > 1 else text_encoder))

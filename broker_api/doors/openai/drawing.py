@@ -94,11 +94,11 @@ def is_again(headers: Mapping[str, str]) -> bool:
 async def _model(call: Call, payload: Drawing, task: Task) -> ModelEntry:
     snapshots = call.services.snapshots
     try:
-        catalogue = snapshots.now.catalogue
+        catalogue = snapshots.now.catalogue.seen_by(call.principal.reader)
         return Models(catalogue).checkpoint(model_of(payload, catalogue), task)
     except ModelUnknown:
         # It may be newer than the snapshot.
-        catalogue = (await snapshots.refresh()).catalogue
+        catalogue = (await snapshots.refresh()).catalogue.seen_by(call.principal.reader)
         return Models(catalogue).checkpoint(model_of(payload, catalogue), task)
 
 

@@ -12,8 +12,8 @@ from broker_api.doors.openai.refusals import FieldRefused
 from broker_api.problems import problem_of
 from jobs.contract import JobRequest, Task, parse_request
 from jobs.errors import RequestRefused
-from models_registry.catalogue import Catalogue
 from models_registry.entries import ModelEntry
+from models_registry.offers import Catalogue
 
 #: How far a variation without a word of its own goes from its source.
 VARIATION_STRENGTH: Final = 0.6

@@ -11,23 +11,19 @@ from broker_api.doors.sdapi.controls import UNITS, options_of, preprocessor_of
 from broker_api.doors.sdapi.dialect import answer
 from broker_api.doors.sdapi.drawing import draw
 from broker_api.doors.sdapi.generation import labels_of
-from broker_api.doors.sdapi.models import entries_of
+from broker_api.doors.sdapi.models import entries_of, visible_catalogue
 from broker_api.doors.sdapi.payloads import Detect
 from broker_api.doors.sdapi.refusals import ScriptRefused
 from broker_api.doors.sdapi.translation import request_of
 from broker_api.endpoints import Call
-from models_registry.catalogue import Catalogue
 from models_registry.entries import Kind
+from models_registry.offers import Catalogue
 from models_registry.preprocessors import PREPROCESSORS
 
 VERSION: Final = 2
 _NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {"preprocessor": "controlnet_module", "image": "controlnet_input_images.0"}
 )
-
-
-async def _catalogue(call: Call) -> Catalogue:
-    return (await call.services.snapshots.refresh()).catalogue
 
 
 def _models(catalogue: Catalogue) -> list[str]:
@@ -49,12 +45,12 @@ async def get_version(call: Call) -> Response:
 
 async def list_models(call: Call) -> Response:
     """Return the ControlNets."""
-    return answer({"model_list": _models(await _catalogue(call))})
+    return answer({"model_list": _models(await visible_catalogue(call))})
 
 
 async def list_modules(call: Call) -> Response:
     """Return the preprocessors."""
-    modules = _modules(await _catalogue(call))
+    modules = _modules(await visible_catalogue(call))
     details = {
         name: {"model_free": False, "sliders": [option._asdict() for option in PREPROCESSORS[name].options.values()]}
         for name in modules[1:]
@@ -64,7 +60,7 @@ async def list_modules(call: Call) -> Response:
 
 async def control_types(call: Call) -> Response:
     """Return which preprocessors and models belong together; only `All` is told here."""
-    catalogue = await _catalogue(call)
+    catalogue = await visible_catalogue(call)
     everything: dict[str, Any] = {
         "module_list": _modules(catalogue),
         "model_list": ["None", *_models(catalogue)],
@@ -88,7 +84,7 @@ async def detect(call: Call) -> Response:
     preprocessor = preprocessor_of(payload.controlnet_module)
     if preprocessor is None:
         return answer({"images": payload.images, "info": "Success"})
-    if preprocessor not in _modules(await _catalogue(call)):
+    if preprocessor not in _modules(await visible_catalogue(call)):
         raise ScriptRefused("Module not available")
     options = options_of(
         preprocessor,

@@ -18,6 +18,7 @@ from broker_api.doors.sdapi.translation import KEY_LABEL, LATENT, TASK_LABEL, Tr
 from broker_api.endpoints import Call
 from broker_api.version import version
 from models_registry.families import FAMILIES
+from models_registry.offers import Catalogue
 
 
 async def draw_from_text(call: Call) -> Response:
@@ -47,8 +48,12 @@ def labels_of(call: Call, task: str | None = None) -> Mapping[str, str]:
     return {KEY_LABEL: call.principal.key_id, **({TASK_LABEL: task} if task else {})}
 
 
+def _catalogue(call: Call) -> Catalogue:
+    return call.services.snapshots.now.catalogue.seen_by(call.principal.reader)
+
+
 def _size_step(call: Call, payload: Generation, usual: Choices) -> int:
-    entry = checkpoint_of(call.services.snapshots.now.catalogue, choices_of(payload, usual).sd_model_checkpoint)
+    entry = checkpoint_of(_catalogue(call), choices_of(payload, usual).sd_model_checkpoint)
     # An unknown model is refused later, with the names that are near.
     family = None if entry is None else FAMILIES.get(entry.family)
     return LATENT if family is None else family.size_step
@@ -56,7 +61,7 @@ def _size_step(call: Call, payload: Generation, usual: Choices) -> int:
 
 async def _answered(call: Call, payload: Generation, translated: Translated) -> Response:
     drawn = await draw(call, translated.requests, task=payload.force_task_id or None, pictures=payload.send_images)
-    entry = checkpoint_of(call.services.snapshots.now.catalogue, drawn[0].view.model)
+    entry = checkpoint_of(_catalogue(call), drawn[0].view.model)
 
     def written() -> Response:
         fingerprint = "" if entry is None else entry.fingerprint

@@ -8,8 +8,8 @@ from broker_api.doors.sdapi.dialect import answer
 from broker_api.doors.sdapi.payloads import NameQuery
 from broker_api.doors.sdapi.refusals import ThingNotFound
 from broker_api.endpoints import Call
-from models_registry.catalogue import Catalogue
 from models_registry.entries import Kind, ModelEntry
+from models_registry.offers import Catalogue
 from models_registry.schedulers import SCHEDULE_TYPES, SCHEDULERS
 
 LATENT_MODES: Final = (
@@ -33,8 +33,13 @@ def checkpoint_of(catalogue: Catalogue, name: str | None) -> ModelEntry | None:
     return catalogue.default() if name is None else catalogue.find(name)
 
 
+async def visible_catalogue(call: Call) -> Catalogue:
+    """Return what there is now for the caller's key."""
+    return (await call.services.snapshots.refresh()).catalogue.seen_by(call.principal.reader)
+
+
 async def _entries(call: Call, kind: Kind) -> list[ModelEntry]:
-    return entries_of((await call.services.snapshots.refresh()).catalogue, kind)
+    return entries_of(await visible_catalogue(call), kind)
 
 
 async def list_checkpoints(call: Call) -> Response:

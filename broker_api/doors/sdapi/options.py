@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from broker_api.doors.sdapi.choices import SETTABLE, Choices
 from broker_api.doors.sdapi.dialect import answer
-from broker_api.doors.sdapi.models import checkpoint_of
+from broker_api.doors.sdapi.models import checkpoint_of, visible_catalogue
 from broker_api.doors.sdapi.payloads import NameQuery, Options
 from broker_api.doors.sdapi.refusals import FieldsRefused, details_of, field_refused
 from broker_api.endpoints import Call
@@ -32,7 +32,7 @@ async def read_choices(call: Call) -> Choices:
 async def get_options(call: Call) -> Response:
     """Return the options as this key sees them."""
     choices = await read_choices(call)
-    catalogue = (await call.services.snapshots.refresh()).catalogue
+    catalogue = await visible_catalogue(call)
     entry = checkpoint_of(catalogue, choices.sd_model_checkpoint)
     return answer(_shown(choices, entry))
 
@@ -74,7 +74,7 @@ async def set_options(call: Call) -> Response:
 async def _remember(call: Call, choices: Choices, cleared: list[str]) -> None:
     said = choices.said()
     if choices.sd_model_checkpoint is not None:
-        catalogue = (await call.services.snapshots.refresh()).catalogue
+        catalogue = await visible_catalogue(call)
         entry = checkpoint_of(catalogue, choices.sd_model_checkpoint)
         if entry is None:
             raise field_refused("sd_model_checkpoint", f"No checkpoint is named {choices.sd_model_checkpoint[:100]!r}")
@@ -89,7 +89,7 @@ async def _remember(call: Call, choices: Choices, cleared: list[str]) -> None:
 async def get_checkpoint(call: Call) -> Response:
     """Return the checkpoint this key draws with, as SD.Next shows it."""
     choices = await read_choices(call)
-    catalogue = (await call.services.snapshots.refresh()).catalogue
+    catalogue = await visible_catalogue(call)
     entry = checkpoint_of(catalogue, choices.sd_model_checkpoint)
     if entry is None:
         return answer({"type": None, "class": None})

@@ -1,6 +1,5 @@
 """One entry of the library: added once, found by every name it has, changed, deleted unless it is pinned."""
 
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -8,7 +7,7 @@ import pytest
 
 from infra.database import Connection, connect
 from models_registry import pins
-from models_registry.entries import Component, Kind, Layout, ModelEntry
+from models_registry.entries import Kind
 from models_registry.library import (
     EntryInUse,
     RefAmbiguous,
@@ -19,6 +18,7 @@ from models_registry.library import (
     update_entry,
 )
 from models_registry.records import Facts, File, Reader
+from tests.library_entries import entry
 
 
 @pytest.fixture
@@ -26,16 +26,6 @@ def connection(database_url: str) -> Any:
     """Connect to a database of the test's own."""
     with connect(database_url, application_name="test") as opened:
         yield opened
-
-
-def entry(name: str, kind: Kind = Kind.LORA, **changes: Any) -> ModelEntry:
-    """Make a model without files."""
-    weights = (Component(name="lora", bytes=1000, parameters=500, dtype="F16"),)
-    values: dict[str, Any] = {
-        "name": name, "kind": kind, "layout": Layout.SINGLE_FILE, "family": "sd15", "path": Path("/models") / name,
-        "fingerprint": "ab" * 32, "components": weights,
-    }  # fmt: skip
-    return ModelEntry(**(values | changes))
 
 
 def test_an_entry_is_read_as_it_was_added(connection: Connection) -> None:

@@ -14,8 +14,8 @@ from jobs.contract import Txt2ImgParameters, parse_request
 from jobs.errors import RequestRefused
 from jobs.fleet import Fleet, WorkerFacts, WorkerView
 from jobs.intake import NewJob
-from models_registry.catalogue import Catalogue
 from models_registry.entries import Component, Kind, Layout, ModelEntry, ModelRef
+from models_registry.offers import Catalogue
 from models_registry.schedulers import find_scheduler
 
 GIB = 1024**3

@@ -22,9 +22,9 @@ from jobs.fleet import Fleet
 from jobs.intake import NewJob, batch_key, lora_key
 from jobs.pictures import pictures_of, upload_ref
 from jobs.uploads import Upload
-from models_registry.catalogue import Catalogue
 from models_registry.entries import ANY_FAMILY, Component, Kind, Layout, ModelEntry
 from models_registry.memory import weights_memory
+from models_registry.offers import Catalogue
 
 MIB = 1024**2
 SHA = hashlib.sha256(b"a picture").hexdigest()

@@ -5,8 +5,8 @@ from types import MappingProxyType
 
 import pytest
 
-from models_registry.catalogue import Catalogue
 from models_registry.entries import Component, Kind, Layout, ModelEntry
+from models_registry.offers import Catalogue
 
 
 def entry(name: str, fingerprint: str, kind: Kind = Kind.CHECKPOINT, variant: str = "base") -> ModelEntry:

@@ -22,8 +22,8 @@ from broker_api.doors.openai.translation import Sources, model_of, request_of, t
 from jobs.contract import Img2ImgRequest, InpaintRequest, Txt2ImgParameters, Txt2ImgRequest
 from jobs.errors import PictureRefused, RequestRefused
 from jobs.parts import Lora, Output
-from models_registry.catalogue import Catalogue
 from models_registry.entries import Component, Kind, Layout, ModelEntry
+from models_registry.offers import Catalogue
 
 ENTRY = ModelEntry(
     name="m", kind=Kind.CHECKPOINT, layout=Layout.DIFFUSERS, family="sd15", path=Path("m"), fingerprint="0" * 64,
