@@ -85,10 +85,11 @@ async def store_watched(
     """
     watching, new = services.watching, admitted.new
     mark = fingerprint(door, caller.key_id, new.request_hash)
-    if new.idempotency_key is None:
-        left_behind = await watching.join(caller.owner, mark, again=again)
-        if left_behind is not None:
-            return Submitted(left_behind, new, None)
-    submitted = await store(services, admitted)
-    await watching.begin(submitted.job, mark, hang_up)
+    async with watching.turn(mark):
+        if new.idempotency_key is None:
+            left_behind = await watching.join(caller.owner, mark, again=again)
+            if left_behind is not None:
+                return Submitted(left_behind, new, None)
+        submitted = await store(services, admitted)
+        await watching.begin(submitted.job, mark, hang_up)
     return submitted

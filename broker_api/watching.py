@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from starlette.types import Receive
 
@@ -80,6 +81,11 @@ class Watching:
         self._callers: Counter[UUID] = Counter()
         self._began = clock.monotonic()
         self._renewed = 0.0
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def turn(self, print_: str) -> asyncio.Lock:
+        """Return what equal requests of one caller hold in turn, so that a second try sees what the first one stores."""
+        return self._turns.setdefault(print_, asyncio.Lock())
 
     async def join(self, owner: str, print_: str, *, again: bool) -> UUID | None:
         """Return the job this caller left behind a moment ago, if any; with `again` also one whose caller's leaving is not known yet."""

@@ -170,7 +170,7 @@ def test_stream_that_breaks_is_joined_by_the_next(live: Any, world: Any, painter
         painter.gate.set()
         assert list(client.with_options(timeout=20).images.generate(**ASKED, stream=True))
     assert world.count("jobs") == 1
-    assert world.count("watches") == 0
+    _eventually(lambda: world.count("watches") == 0)
 
 
 def test_abandoned_stream_is_cancelled(world: Any, start_server: Callable[..., Any], painter: Any) -> None:
