@@ -1,6 +1,7 @@
 """Create, list and revoke API keys over HTTP."""
 
 from http import HTTPStatus
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 from starlette.responses import Response
@@ -8,12 +9,18 @@ from starlette.responses import Response
 from broker_api.answers import json_answer
 from broker_api.endpoints import Call, not_found
 from broker_api.key_format import ID_LENGTH
-from broker_api.keys import KeyView, Scope, create_key_async, list_keys_async, revoke_key_async
+from broker_api.keys import KeyView, Scope, change_key_async, create_key_async, list_keys_async, revoke_key_async
 from jobs.parts import Name, Strict
 
 
 def _user_alone() -> list[Scope]:
     return ["user"]
+
+
+Retention = Annotated[
+    float | None,
+    Field(gt=0, le=36_500, description="How long its jobs are kept once they have ended; null as long as the fleet's."),
+]
 
 
 class CreateKey(Strict):
@@ -22,6 +29,13 @@ class CreateKey(Strict):
     name: Name = Field(description="For people: what the key is for.")
     owner: Name | None = Field(default=None, description="Whose jobs its user sees; the caller's own owner by default.")
     scopes: list[Scope] = Field(default_factory=_user_alone, min_length=1, max_length=2)
+    retention_days: Retention = None
+
+
+class ChangeKey(Strict):
+    """What to change of a key; jobs that were submitted before keep the retention they had."""
+
+    retention_days: Retention
 
 
 class KeyPage(BaseModel):
@@ -36,7 +50,11 @@ async def create_one_key(call: Call) -> Response:
     wanted = call.body(CreateKey)
     async with call.services.pool.connection() as connection:
         created = await create_key_async(
-            connection, owner=wanted.owner or call.principal.owner, name=wanted.name, scopes=wanted.scopes
+            connection,
+            owner=wanted.owner or call.principal.owner,
+            name=wanted.name,
+            scopes=wanted.scopes,
+            retention_days=wanted.retention_days,
         )
     return json_answer(created, HTTPStatus.CREATED, {"location": f"/v1/keys/{created.id}"})
 
@@ -47,12 +65,27 @@ async def list_all_keys(call: Call) -> Response:
         return json_answer(KeyPage(items=await list_keys_async(connection)))
 
 
+async def change_one_key(call: Call) -> Response:
+    """Change how long a key's jobs are kept."""
+    key_id, wanted = _key_id(call), call.body(ChangeKey)
+    async with call.services.pool.connection() as connection:
+        found = await change_key_async(connection, key_id, retention_days=wanted.retention_days)
+    if found is None:
+        raise not_found()
+    return json_answer(found)
+
+
 async def revoke_one_key(call: Call) -> Response:
     """Revoke a key: within a second no process of the fleet takes it any more."""
-    key_id = call.request.path_params["id"]
-    if len(key_id) != ID_LENGTH or not (key_id.isascii() and key_id.isalnum()):
-        raise not_found()
+    key_id = _key_id(call)
     async with call.services.pool.connection() as connection:
         if not await revoke_key_async(connection, key_id):
             raise not_found()
     return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+def _key_id(call: Call) -> str:
+    key_id: str = call.request.path_params["id"]
+    if len(key_id) != ID_LENGTH or not (key_id.isascii() and key_id.isalnum()):
+        raise not_found()
+    return key_id

@@ -48,6 +48,9 @@ class KeyView(BaseModel):
     created_at: datetime
     last_used_at: datetime | None
     revoked_at: datetime | None
+    retention_days: float | None = Field(
+        default=None, description="How long its jobs are kept once they have ended; null as long as the fleet's."
+    )
 
 
 class CreatedKey(KeyView):
@@ -63,6 +66,8 @@ class Principal:
     key_id: str
     owner: str
     scopes: frozenset[str]
+    #: How long what they submit is kept once it has ended; None as long as the fleet's.
+    retention_days: float | None = None
 
     @property
     def is_admin(self) -> bool:
@@ -80,24 +85,35 @@ class Principal:
         return Reader(self.owner, self.key_id, is_admin=self.is_admin)
 
 
-_COLUMNS: Final = "id, owner, name, scopes, created_at, last_used_at, revoked_at"
+_COLUMNS: Final = "id, owner, name, scopes, created_at, last_used_at, revoked_at, retention_days"
 _CREATE: Final = (
-    f"insert into api_keys (id, hash, owner, name, scopes) values (%s, %s, %s, %s, %s) returning {_COLUMNS}"
+    "insert into api_keys (id, hash, owner, name, scopes, retention_days) values (%s, %s, %s, %s, %s, %s) "
+    f"returning {_COLUMNS}"
 )
 _LIST: Final = f"select {_COLUMNS} from api_keys order by created_at, id"
 _REVOKE: Final = "update api_keys set revoked_at = coalesce(revoked_at, now()) where id = %s returning id"
-_FIND: Final = "select hash, owner, scopes, revoked_at from api_keys where id = %s"
+_CHANGE: Final = f"update api_keys set retention_days = %s where id = %s returning {_COLUMNS}"
+_FIND: Final = "select hash, owner, scopes, revoked_at, retention_days from api_keys where id = %s"
 _TOUCH: Final = "update api_keys set last_used_at = now() where id = any (%s)"
 
 
-def _new_row(key: NewKey, owner: str, name: str, scopes: Sequence[Scope]) -> tuple[str, str, str, str, list[str]]:
-    return (key.id, key.hash, owner, name, sorted(set(scopes)))
+def _new_row(
+    key: NewKey, owner: str, name: str, scopes: Sequence[Scope], retention_days: float | None
+) -> tuple[str, str, str, str, list[str], float | None]:
+    return (key.id, key.hash, owner, name, sorted(set(scopes)), retention_days)
 
 
-def create_key(connection: Connection, *, owner: str, name: str, scopes: Sequence[Scope] = ("user",)) -> CreatedKey:
+def create_key(
+    connection: Connection,
+    *,
+    owner: str,
+    name: str,
+    scopes: Sequence[Scope] = ("user",),
+    retention_days: float | None = None,
+) -> CreatedKey:
     """Store a new key and return it with its text, which is shown this once."""
     key = draw_key()
-    row = connection.execute(_CREATE, _new_row(key, owner, name, scopes)).fetchone()
+    row = connection.execute(_CREATE, _new_row(key, owner, name, scopes, retention_days)).fetchone()
     return CreatedKey.model_validate({**(row or {}), "key": key.text})
 
 
@@ -112,12 +128,18 @@ def revoke_key(connection: Connection, key_id: str) -> bool:
 
 
 async def create_key_async(
-    connection: AsyncConnection, *, owner: str, name: str, scopes: Sequence[Scope]
+    connection: AsyncConnection, *, owner: str, name: str, scopes: Sequence[Scope], retention_days: float | None = None
 ) -> CreatedKey:
     """Do what `create_key` does on an event loop."""
     key = draw_key()
-    row = await (await connection.execute(_CREATE, _new_row(key, owner, name, scopes))).fetchone()
+    row = await (await connection.execute(_CREATE, _new_row(key, owner, name, scopes, retention_days))).fetchone()
     return CreatedKey.model_validate({**(row or {}), "key": key.text})
+
+
+async def change_key_async(connection: AsyncConnection, key_id: str, *, retention_days: float | None) -> KeyView | None:
+    """Set how long the jobs are kept that a key submits from now on, and return the key; None when there is none."""
+    row = await (await connection.execute(_CHANGE, (retention_days, key_id))).fetchone()
+    return None if row is None else KeyView.model_validate(row)
 
 
 async def list_keys_async(connection: AsyncConnection) -> list[KeyView]:
@@ -217,7 +239,7 @@ class KeyRing:
         self._remembered.pop(key_id, None)
         if row is None:
             return None
-        principal = Principal(key_id, row["owner"], frozenset(row["scopes"]))
+        principal = Principal(key_id, row["owner"], frozenset(row["scopes"]), row["retention_days"])
         found = _Remembered(row["hash"], principal, row["revoked_at"] is not None, asked)
         while len(self._remembered) >= REMEMBERED_KEYS:
             del self._remembered[next(iter(self._remembered))]

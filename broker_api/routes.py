@@ -24,8 +24,16 @@ from broker_api.jobs import (
     list_page,
     read_one_job,
 )
-from broker_api.key_doors import CreateKey, KeyPage, create_one_key, list_all_keys, revoke_one_key
-from broker_api.keys import CreatedKey
+from broker_api.key_doors import (
+    ChangeKey,
+    CreateKey,
+    KeyPage,
+    change_one_key,
+    create_one_key,
+    list_all_keys,
+    revoke_one_key,
+)
+from broker_api.keys import CreatedKey, KeyView
 from broker_api.library.pull_routes import DOWNLOAD_ENDPOINTS
 from broker_api.library.recipe_routes import RECIPE_ENDPOINTS
 from broker_api.pages import docs, landing, openapi
@@ -158,6 +166,12 @@ _KEYS: Final = (
     Endpoint(
         "GET", "/v1/keys", "listKeys", "List API keys", "keys", list_all_keys, access="admin",
         answers=(Answer(200, "All keys, revoked ones too.", KeyPage),),
+    ),
+    Endpoint(
+        "PATCH", "/v1/keys/{id}", "changeKey", "Change an API key", "keys", change_one_key, access="admin",
+        description="`retention_days` holds for the jobs it submits from now on.",
+        body=Body(models=(ChangeKey,), parse=ChangeKey.model_validate, example={"retention_days": 7.0}),
+        answers=(Answer(200, "The key.", KeyView),), errors=(NotFound,),
     ),
     Endpoint(
         "DELETE", "/v1/keys/{id}", "revokeKey", "Revoke an API key", "keys", revoke_one_key, access="admin",

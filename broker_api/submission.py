@@ -1,6 +1,6 @@
 """Admit a request, store it as a job, announce it, and wait for its end: the one way in, whatever the door."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from broker_api.admission.admission import Admission
@@ -54,7 +54,8 @@ async def decide(
 
     def admitted(snapshot: Snapshot) -> NewJob:
         admission = Admission(snapshot.catalogue.seen_by(caller.reader), snapshot.fleet, services.settings.max_pixels)
-        return admission.admit(named, owner=caller.owner, pictures=pictures.by_field, idempotency_key=idempotency_key)
+        new = admission.admit(named, owner=caller.owner, pictures=pictures.by_field, idempotency_key=idempotency_key)
+        return replace(new, retention_days=caller.retention_days)
 
     try:
         return admitted(services.snapshots.now)

@@ -1,6 +1,6 @@
 """The tables of API keys, which are stored nowhere themselves, of what each key chose, and of the secrets that the API signs with."""
 
-from sqlalchemy import ARRAY, CheckConstraint, Column, DateTime, ForeignKey, LargeBinary, Table, Text, text
+from sqlalchemy import ARRAY, CheckConstraint, Column, DateTime, Double, ForeignKey, LargeBinary, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from infra.database import metadata
@@ -18,6 +18,9 @@ api_keys = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("last_used_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
+    #: How long its jobs are kept once they have ended; None as long as the fleet's.
+    Column("retention_days", Double),
+    CheckConstraint("retention_days > 0", name="retention_some"),
     CheckConstraint("scopes <@ array['user', 'admin'] and cardinality(scopes) > 0", name="scopes_known"),
 )
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from broker_api.keys import create_key, list_keys, revoke_key
+from broker_api.keys import Scope, create_key, list_keys, revoke_key
 from cli.database import open_database
 from cli.failure import CommandFailed
 from cli.output import age, print_json, print_table
@@ -21,11 +21,15 @@ def create(
     owner: Annotated[str, typer.Option(help="Whose jobs its user sees.")] = "admin",
     *,
     admin: Annotated[bool, typer.Option("--admin", help="May see everything and manage keys.")] = False,
+    retention_days: Annotated[
+        float | None, typer.Option(min=0.001, help="How long its jobs are kept, instead of the fleet's retention.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a key and print it, this once."""
+    scopes: tuple[Scope, ...] = ("user", "admin") if admin else ("user",)
     with open_database(Settings()) as connection:
-        created = create_key(connection, owner=owner, name=name, scopes=("user", "admin") if admin else ("user",))
+        created = create_key(connection, owner=owner, name=name, scopes=scopes, retention_days=retention_days)
     if as_json:
         print_json(created)
         return

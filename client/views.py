@@ -179,6 +179,7 @@ class KeyView(View):
     created_at: datetime
     last_used_at: datetime | None
     revoked_at: datetime | None
+    retention_days: float | None = None
 
 
 class CreatedKey(KeyView):

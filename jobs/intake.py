@@ -38,6 +38,8 @@ class NewJob:
     idempotency_key: str | None = None
     #: Of the request as it was sent, before defaults were drawn.
     request_hash: str | None = None
+    #: How long it is kept once it has ended; None as long as the fleet's.
+    retention_days: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,10 @@ with known as materialized (
     returning vtime
 ), stored as (
     insert into jobs (id, owner, task, hardware, needs_hardware, needs_memory, model_key, lora_key, batch_key, priority, fair_order, cost,
-                      steps, deadline_at, idempotency_key, request_hash, request, uploads, batch)
+                      steps, deadline_at, idempotency_key, request_hash, request, uploads, batch, retention_days)
     select %(id)s, %(owner)s, %(task)s, %(hardware)s, %(needs_hardware)s, %(needs_memory)s, %(model_key)s, %(lora_key)s, %(batch_key)s,
            %(priority)s, promised.vtime - %(cost)s, %(cost)s, %(steps)s, now() + make_interval(secs => %(deadline_s)s), %(idempotency_key)s,
-           %(request_hash)s, %(request)s, %(uploads)s, %(batch)s
+           %(request_hash)s, %(request)s, %(uploads)s, %(batch)s, %(retention_days)s
     from promised
     on conflict (owner, idempotency_key) where idempotency_key is not null do nothing
     returning id, request_hash, queue, created_at
@@ -79,7 +81,7 @@ _SUBMIT_TOGETHER: Final = """
 with given as materialized (
     select * from jsonb_to_recordset(%(rows)s::jsonb) given (place int, id uuid, owner text, task text, hardware text, queue text,
         needs_hardware text, needs_memory bigint, model_key text, lora_key text, batch_key text, priority smallint, cost bigint,
-        steps int, deadline_s float8, request jsonb, uploads text[], batch uuid)
+        steps int, deadline_s float8, request jsonb, uploads text[], batch uuid, retention_days float8)
 ), owed as materialized (
     select owner, queue, priority, sum(cost)::bigint as cost from given group by owner, queue, priority
 ), promised as (
@@ -92,11 +94,11 @@ with given as materialized (
     returning owner, queue, priority, vtime
 )
 insert into jobs (id, owner, task, hardware, needs_hardware, needs_memory, model_key, lora_key, batch_key, priority, fair_order, cost,
-                  steps, deadline_at, request, uploads, batch)
+                  steps, deadline_at, request, uploads, batch, retention_days)
 select given.id, given.owner, given.task, given.hardware, given.needs_hardware, given.needs_memory, given.model_key, given.lora_key,
        given.batch_key, given.priority, promised.vtime - sum(given.cost) over (partition by given.owner, given.queue, given.priority
            order by given.place desc), given.cost, given.steps, now() + make_interval(secs => given.deadline_s), given.request,
-       given.uploads, given.batch
+       given.uploads, given.batch, given.retention_days
 from given join promised using (owner, queue, priority)
 returning id, created_at
 """
@@ -141,6 +143,7 @@ def _values(job: NewJob, batch: UUID | None = None) -> dict[str, Any]:
         "request": Jsonb(parameters.model_dump(mode="json")),
         "uploads": uploads_of(parameters),
         "batch": batch,
+        "retention_days": job.retention_days,
     }
 
 

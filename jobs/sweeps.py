@@ -38,14 +38,27 @@ select queue from unnest(%(queues)s::text[]) queue
 where exists (select from jobs where jobs.queue = queue.queue and state = 'queued' and available_at <= now())
 """
 
+# Each retention that jobs have is found by one look into the index, and of each the oldest jobs are looked at.
 _RETIRE: Final = f"""
-with gone as (
-    delete from jobs where id in (
-        select id from jobs where finished_at < now() - make_interval(days => 1) * %(days)s
-            -- Not before its hour is counted, however short the retention.
-            and finished_at < coalesce((select done_until from rollups where name = '{JOB_HOURS}'), 'infinity')
+with recursive kept (days) as (
+    (select retention_days from jobs where finished_at is not null and retention_days is not null order by retention_days limit 1)
+    union all
+    select (select retention_days from jobs where finished_at is not null and retention_days > kept.days order by retention_days limit 1)
+    from kept where kept.days is not null
+), counted as materialized (
+    -- Not before its hour is counted, however short the retention.
+    select coalesce((select done_until from rollups where name = '{JOB_HOURS}'), 'infinity') as until
+), due as (
+    (select id from jobs where retention_days is null and finished_at is not null
+        and finished_at < least(now() - make_interval(days => 1) * %(days)s, (select until from counted))
         order by finished_at limit {BATCH})
-    returning id
+    union all
+    (select own.id from kept cross join lateral (
+        select id from jobs where retention_days = kept.days and finished_at is not null
+            and finished_at < least(now() - make_interval(days => 1) * kept.days, (select until from counted))
+        order by finished_at limit {BATCH}) own)
+), gone as (
+    delete from jobs where id = any (array(select id from due limit {BATCH})) returning id
 ), swept as (
     insert into garbage (key) select images.key from images join gone on gone.id = images.job on conflict do nothing
 )

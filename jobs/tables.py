@@ -78,6 +78,8 @@ jobs = Table(
     Column("idempotency_key", Text),
     Column("request_hash", Text),
     Column("request", JSONB, nullable=False),
+    #: How long it is kept once it has ended; None as long as the fleet's.
+    Column("retention_days", Double),
     #: SHA-256 of every upload the request names: what retention looks for.
     Column("uploads", ARRAY(Text), nullable=False, server_default="{}"),
     Column("batch", Uuid, ForeignKey("batches.id", ondelete="SET NULL")),
@@ -114,6 +116,8 @@ jobs = Table(
         postgresql_where=text("request -> 'labels' <> '{}'"),
     ),
     Index("jobs_finished", "finished_at", postgresql_where=text("finished_at is not null")),
+    # Each retention's oldest come first, however long others are kept.
+    Index("jobs_retention", "retention_days", "finished_at", postgresql_where=text("finished_at is not null")),
     Index("jobs_owner_finished", "owner", "finished_at", postgresql_where=text("finished_at is not null")),
     # Jobs without pictures are not in it, and cost it nothing.
     Index("jobs_uploads", "uploads", postgresql_using="gin", postgresql_where=text("uploads <> '{}'")),

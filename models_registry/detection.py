@@ -31,7 +31,16 @@ MAX_FILES: Final = 1_000
 MAX_NAME: Final = 200
 #: No size of a real model comes near.
 MAX_FACT: Final = 1_000_000
-_NUMBERS: Final = ("native_size", "latent_factor", "latent_channels", "text_width", "scale", "rank", "vectors")
+_NUMBERS: Final = (
+    "native_size",
+    "latent_factor",
+    "latent_channels",
+    "text_width",
+    "text_layers",
+    "scale",
+    "rank",
+    "vectors",
+)
 
 #: Tried in this order; each returns None for what is not its own, and raises for what is its own and cannot be used.
 _OF_FILES: Final[tuple[Callable[[Header, Reads], Findings | None], ...]] = (

@@ -72,6 +72,8 @@ class ModelEntry(BaseModel):
     #: Width of the text features that are read or given (`cross_attention_dim`): what is made for one width fits no other.
     #: None for what does not touch them, or does not say.
     text_width: int | None = None
+    #: Checkpoints: layers of the text encoder, of which `clip_skip` can leave out all but one; None before a scan has counted them.
+    text_layers: int | None = None
     #: Upscalers: how much one pass enlarges; None where only the library that runs it can tell.
     scale: int | None = None
     #: LoRAs: the largest rank of their matrices; None where they are whole.

@@ -88,6 +88,7 @@ class Entry(BaseModel):
     latent_factor: int
     latent_channels: int
     text_width: int | None
+    text_layers: int | None = None
     scale: int | None
     rank: int | None
     vectors: int | None

@@ -60,6 +60,7 @@ models = Table(
     Column("latent_factor", Integer, nullable=False),
     Column("latent_channels", Integer, nullable=False),
     Column("text_width", Integer),
+    Column("text_layers", Integer),
     Column("scale", Integer),
     Column("rank", Integer),
     Column("vectors", Integer),

@@ -8,7 +8,7 @@ from broker_api.admission.models import Models
 from broker_api.admission.sizes import check_inside, check_pixels, drawn_size
 from broker_api.admission.stacks import stacked
 from jobs.contract import PARAMETERS, DiffusionRequest, Img2ImgRequest, InpaintRequest, JobParameters, Txt2ImgRequest
-from jobs.errors import PictureRefused, SizeUnsupported
+from jobs.errors import OptionUnsupported, PictureRefused, SizeUnsupported
 from jobs.geometry import Size, hires_size, outpainted_size
 from jobs.parts import Hires
 from jobs.uploads import Upload
@@ -21,6 +21,7 @@ def resolve_diffusion(
 ) -> JobParameters:
     """Return what a worker draws a request from."""
     entry = models.checkpoint(request.model, request.task)
+    _check_clip_skip(request.clip_skip, entry)
     own: dict[str, Any] = {}
     match request:
         case Img2ImgRequest():
@@ -49,6 +50,15 @@ def resolve_diffusion(
             "preview_every": request.preview_every or 0,
         }
     )
+
+
+def _check_clip_skip(clip_skip: int, entry: ModelEntry) -> None:
+    layers = entry.text_layers
+    if layers is not None and clip_skip > layers:
+        raise OptionUnsupported(
+            f"The text encoder of {entry.name} has {layers} layers: clip_skip goes from 1 to {layers}.",
+            field="clip_skip",
+        )
 
 
 def _size_of(picture: Upload) -> Size:

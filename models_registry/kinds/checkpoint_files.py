@@ -47,6 +47,7 @@ _TEXT_STARTS: Final = (f"{TEXT}text_model.", TEXT)
 _WORDS: Final = "embeddings.token_embedding.weight"
 #: First dimensions in the published model, which all that were trained from it have.
 _ORDINARY: Final[Mapping[str, int]] = MappingProxyType({"unet": 320, "vae": 512, "text_encoder": 768})
+_LAYER: Final = re.compile(rf"{re.escape(TEXT)}(?:text_model\.)?encoder\.layers\.(\d{{1,3}})\.", re.ASCII)
 _SQUARE: Final = re.compile(r"(\d{1,5})x(\d{1,5})", re.ASCII)
 
 
@@ -92,6 +93,7 @@ def from_file(header: Header, reads: Reads) -> Findings | None:
         latent_factor=latents.factor,
         latent_channels=latents.channels,
         text_width=text_width,
+        text_layers=_text_layers(header),
         default_steps=hints.steps,
         default_guidance_scale=hints.guidance_scale,
         default_scheduler=hints.scheduler,
@@ -133,6 +135,11 @@ def _text_width(header: Header) -> int:
             header.path, f"reads text features of width {sorted(read)}; its text encoder gives {given}"
         )
     return given
+
+
+def _text_layers(header: Header) -> int | None:
+    found = (_LAYER.match(name) for name in header.tensors if name.startswith(TEXT))
+    return max((int(layer[1]) + 1 for layer in found if layer is not None), default=None)
 
 
 def _beside(path: Path, reads: Reads) -> _Beside:

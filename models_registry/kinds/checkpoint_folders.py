@@ -46,6 +46,7 @@ def from_folder(index: Config, reads: Reads) -> Findings:
         latent_factor=latent_factor,
         latent_channels=found.vae.whole("latent_channels"),
         text_width=found.text_encoder.whole("hidden_size"),
+        text_layers=found.text_encoder.whole("num_hidden_layers", parts.TEXT_LAYERS),
         default_steps=hints.steps,
         default_guidance_scale=hints.guidance_scale,
         default_scheduler=hints.scheduler,

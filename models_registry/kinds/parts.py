@@ -20,6 +20,8 @@ from models_registry.refusals import ClassRefused, ConfigInvalid, Unrecognised
 
 #: transformers sets the limit of a tokenizer that has none to this.
 NO_LIMIT: Final = 10**31
+#: Layers of a CLIP text encoder whose configuration does not say.
+TEXT_LAYERS: Final = 12
 _SCHEDULERS: Final = tuple(sorted(name for _, name in SD_COMPONENTS["scheduler"]))
 #: Settings of a UNet that reads more than a prompt.
 _EXTRAS: Final = (

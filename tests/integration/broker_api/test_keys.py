@@ -2,13 +2,14 @@
 
 import asyncio
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from broker_api.key_format import hash_of
-from broker_api.keys import KEY_FILE, create_key, ensure_first_key, list_keys, revoke_key
+from broker_api.keys import KEY_FILE, REMEMBERED_SECONDS, create_key, ensure_first_key, list_keys, revoke_key
 from broker_api.routes import ENDPOINTS
 from infra.database import connect
 from keeper.leader import leadership
@@ -46,6 +47,32 @@ def test_admin_manages_keys_over_http(live: Any, world: Any) -> None:
         assert admin.delete("/v1/keys/%00").status_code == 404
         assert admin.post("/v1/keys", json={"name": "x", "scopes": ["root"]}).json()["field"] == "scopes.0"
         assert admin.post("/v1/keys", json={"name": "x", "scopes": []}).status_code == 422
+
+
+def test_key_says_how_long_its_jobs_are_kept(live: Any, world: Any) -> None:
+    """From then on, for every job it submits, alone or in a batch; null is the fleet's retention again."""
+
+    def kept() -> Any:
+        return world.connection.execute("select retention_days from jobs order by id desc limit 1").fetchone()
+
+    with live.client(world.key("root", ADMIN)) as admin:
+        made = admin.post("/v1/keys", json={"name": "private", "owner": "bob", "retention_days": 0.5}).json()
+        place = f"/v1/keys/{made['id']}"
+        assert made["retention_days"] == 0.5
+        with live.client(made["key"]) as bob:
+            bob.post("/v1/jobs", json={"prompt": "x"})
+            assert kept() == {"retention_days": 0.5}
+            bob.post("/v1/batches", json={"jobs": [{"prompt": "x"}]})
+            assert kept() == {"retention_days": 0.5}
+            assert bob.patch(place, json={"retention_days": 7}).status_code == 403
+            assert admin.patch(place, json={"retention_days": None}).json()["retention_days"] is None
+            time.sleep(REMEMBERED_SECONDS)
+            bob.post("/v1/jobs", json={"prompt": "x"})
+            assert kept() == {"retention_days": None}
+        for wrong in ({"retention_days": 0}, {"retention_days": "x"}, {}, {"name": "y"}):
+            assert admin.patch(place, json=wrong).status_code == 422
+        assert admin.patch("/v1/keys/nosuchkey000", json={"retention_days": 7}).status_code == 404
+        assert [key["retention_days"] for key in admin.get("/v1/keys").json()["items"]] == [None, None]
 
 
 def test_last_used_is_written_off_the_request_path(world: Any, application: Any) -> None:

@@ -246,6 +246,7 @@ def test_totals_count_the_present(connection: Connection, end: Callable[..., Any
         (f"{analytics._summary_statement(None)}", "pk_job_hours"),  # noqa: SLF001
         (_statement(None, after=True), "jobs_finished"),
         (_statement("ann", after=True), "jobs_owner_finished"),
+        (sweeps._RETIRE, "jobs_retention"),  # noqa: SLF001
     ],
 )
 def test_questions_are_answered_by_indexes(
@@ -258,7 +259,7 @@ def test_questions_are_answered_by_indexes(
     end(NOON)
     values = {
         "owner": "ann", "since": NOON, "until": NOON + HOUR, "edge": NOON + HOUR / 2, "step": HOUR, "at": NOON, "key": "job:0",
-        "limit": 51,
+        "limit": 51, "days": 30,
     }  # fmt: skip
     plan = str(connection.execute(f"explain {statement}", values).fetchall())
     assert index in plan

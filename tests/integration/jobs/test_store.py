@@ -171,3 +171,26 @@ def test_retire_deletes_only_what_ended_long_ago(connection: Connection, claimer
     left = connection.execute("select id from jobs order by id").fetchall()
     assert [row["id"] for row in left] == sorted([fresh, waiting])
     assert garbage_keys(connection) == [str(old)]
+
+
+def test_retire_honours_what_each_job_is_kept_for(
+    connection: Connection, claimer: Claimer, store_job: StoreJob
+) -> None:
+    """Shorter or longer than the fleet's, whatever number of retentions there is."""
+    jobs = {days: store_job() for days in (None, 7.0, 0.5, 90.0)}
+    for days, job in jobs.items():
+        taken = claim(connection, claimer).jobs[0]
+        complete(connection, job, taken.epoch, 9, [replace(PICTURE, key=str(job))], 1.0)
+        connection.execute("update jobs set retention_days = %s where id = %s", (days, job))
+
+    def left_after(passed: str) -> set[UUID]:
+        connection.execute("update jobs set finished_at = now() - %s::interval", (passed,))
+        while retire(connection, 30):
+            """In batches."""
+        return {row["id"] for row in connection.execute("select id from jobs").fetchall()}
+
+    assert left_after("1 day") == {jobs[None], jobs[7.0], jobs[90.0]}
+    assert left_after("10 days") == {jobs[None], jobs[90.0]}
+    assert left_after("31 days") == {jobs[90.0]}
+    assert left_after("91 days") == set()
+    assert len(garbage_keys(connection)) == 4

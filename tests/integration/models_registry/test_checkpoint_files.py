@@ -38,7 +38,8 @@ def checkpoint(*, channels: int = 4, width: int = 320, words: int = 768, vae: in
 
 def test_detect_recognises_an_ordinary_checkpoint(tmp_path: Path) -> None:
     """Family, sizes and components of a single file are those of the layout; it needs nothing beside it."""
-    path = write_tensors(tmp_path / "Dream v8.safetensors", checkpoint())
+    layers = {f"{TEXT}encoder.layers.{number}.mlp.fc1.bias": (4,) for number in range(12)}
+    path = write_tensors(tmp_path / "Dream v8.safetensors", {**checkpoint(), **layers})
     reads = Reads()
     entry = detect(path, reads)
     assert (entry.name, entry.kind, entry.layout, entry.family, entry.variant) == (
@@ -49,11 +50,12 @@ def test_detect_recognises_an_ordinary_checkpoint(tmp_path: Path) -> None:
         "base",
     )
     assert (entry.native_size, entry.latent_factor, entry.latent_channels, entry.text_width) == (512, 8, 4, 768)
+    assert entry.text_layers == 12
     parameters = {component.name: component.parameters for component in entry.components}
     assert parameters == {
         "unet": 320 * 4 * 9 + 320 * 768 + 4 * 320 * 9,
         "vae": 4 * 8 * 8 * 9 + 512 * 4 * 9,
-        "text_encoder": 177 * 768,
+        "text_encoder": 177 * 768 + 12 * 4,
     }
     assert reads.reads <= 4
 

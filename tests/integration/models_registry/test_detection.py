@@ -47,6 +47,7 @@ def test_detect_recognises_what_diffusers_saved(sd15: Copy) -> None:
         folder,
     )
     assert (entry.native_size, entry.latent_factor, entry.latent_channels, entry.text_width) == (128, 8, 4, 16)
+    assert entry.text_layers == 1
     assert (entry.variant, tasks_of(entry)) == (
         "base",
         frozenset({"txt2img", "img2img", "inpaint"}),

@@ -44,7 +44,7 @@ def model(name: str, kind: Kind = Kind.CHECKPOINT, **changes: Any) -> ModelEntry
     return ModelEntry(**(values | changes))
 
 
-BASE = model("shapes-sd15", default_steps=20, text_width=64)
+BASE = model("shapes-sd15", default_steps=20, text_width=64, text_layers=2)
 MODELS = (
     BASE,
     model("shapes-inpaint", variant="inpaint"),
@@ -220,6 +220,8 @@ CONTROL = {"model": "canny-net", "image": REF}
         (TXT | {"loras": [{"name": "foreign"}]}, "family_mismatch", "loras.0.name", "foreign"),
         (TXT | {"prompt": "<lora:frame:9>", "loras": [{"name": "frame", "weight": 2.0}]}, "option_unsupported", "prompt", "11"),
         (TXT | {"embeddings": ["dust"]}, "adapter_unknown", "embeddings.0", "dusk"),
+        (TXT | {"clip_skip": 3}, "option_unsupported", "clip_skip", "from 1 to 2"),
+        (IMG | {"clip_skip": 12}, "option_unsupported", "clip_skip", "2 layers"),
         (TXT | {"vae": "gray"}, "adapter_unknown", "vae", "grey"),
         (TXT | {"controls": [CONTROL | {"model": "canny"}]}, "adapter_unknown", "controls.0.model", "canny-net"),
         (TXT | {"controls": [CONTROL | {"preprocessor": "cany"}]}, "preprocessor_unknown", "controls.0.preprocessor", "canny"),
@@ -320,3 +322,12 @@ def test_lora_key_follows_the_stack_and_not_its_order() -> None:
 def test_request_hash_counts_pictures() -> None:
     """Another picture is another request."""
     assert request_hash(parse_request(IMG)) != request_hash(parse_request(IMG | {"image": upload_ref("0" * 64)}))
+
+
+def test_admit_skips_as_many_layers_as_there_are() -> None:
+    """And where they have not been counted yet, as many as are asked for."""
+    counted = admit(TXT | {"clip_skip": 2}).parameters
+    uncounted = admit(TXT | {"clip_skip": 12}, models=(model("old"),)).parameters
+    assert isinstance(counted, Txt2ImgParameters)
+    assert isinstance(uncounted, Txt2ImgParameters)
+    assert (counted.clip_skip, uncounted.clip_skip) == (2, 12)
