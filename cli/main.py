@@ -33,6 +33,8 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         "upscale": Verb("cli.upscale", "Enlarge a picture."),
         "preprocess": Verb("cli.preprocess", "Turn a picture into a control picture: edges, depth, poses."),
         "jobs": Verb("cli.jobs", "List, show, cancel, delete and watch jobs."),
+        "batches": Verb("cli.batches", "List, show, cancel and watch batches, and fetch their pictures."),
+        "results": Verb("cli.results", "Search pictures, show how one was drawn, and fetch them."),
         "verify": Verb("cli.verify", "Draw every task with every model at hand, and print what came of it."),
         "models": Verb("cli.models", "List models, and look for new ones."),
         "workers": Verb("cli.workers", "List the workers, and the queues in which something waits."),

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from client.connection import Connection
 from client.errors import AnswerUnusable, FleetUnreachable, PictureDamaged, RequestUnusable, Unavailable
+from client.progress import Progress
 from client.sse import frames
 from client.views import (
     FINAL_EVENTS,
@@ -30,6 +31,7 @@ from client.views import (
     ModelView,
     Page,
     QueueView,
+    ResultDetail,
     ResultView,
     SignedUrl,
     UploadView,
@@ -147,6 +149,19 @@ class Client:
             pause = _FIRST_PAUSE if last != before else min(2 * pause, _LONGEST_PAUSE)
             time.sleep(pause)
 
+    def follow(
+        self, *, jobs: Sequence[UUID | str] = (), batches: Sequence[UUID | str] = (), mine: bool = False
+    ) -> Iterator[Event]:
+        """Yield the events of many jobs over one WebSocket, those of each job once and in order, until all have ended.
+
+        With `mine` all of one's own are followed, those to come too, and it never ends by itself.
+        """
+        if not (jobs or batches or mine):
+            raise RequestUnusable("name jobs or batches, or follow all of your own")
+        connection = self._connection
+        named = ([_segment(each) for each in jobs], [_segment(each) for each in batches])
+        return iter(Progress(connection.url, connection.key, connection.patience, connection.direct, *named, mine=mine))
+
     def wait(self, job: UUID | str) -> JobView:
         """Return a job when it has ended."""
         for _ in self.events(job):
@@ -185,6 +200,13 @@ class Client:
         headers = {"idempotency-key": idempotency_key or uuid.uuid4().hex}
         return _understood(BatchView, self._connection.ask("POST", "/v1/batches", body=body, headers=headers).content)
 
+    def batches(self, *, cursor: str | None = None, limit: int | None = None) -> Page[BatchView]:
+        """Return one page of batches, newest first."""
+        params = {"cursor": cursor, "limit": None if limit is None else str(limit)}
+        return self._get(
+            Page[BatchView], "/v1/batches", {name: text for name, text in params.items() if text is not None}
+        )
+
     def batch(self, batch: UUID | str) -> BatchView:
         """Return how far a batch is."""
         return self._get(BatchView, f"/v1/batches/{_segment(batch)}", {"limit": "0"})
@@ -208,6 +230,14 @@ class Client:
     def results(self, **query: str) -> Page[ResultView]:
         """Return one page of pictures, newest first; `query` is that of `GET /v1/results`."""
         return self._get(Page[ResultView], "/v1/results", query)
+
+    def result(self, job: UUID | str, index: int) -> ResultDetail:
+        """Return one picture with everything needed to draw it again."""
+        return self._get(ResultDetail, f"/v1/results/{_segment(job)}/{index}")
+
+    def delete_result(self, job: UUID | str, index: int) -> None:
+        """Delete one picture."""
+        self._connection.ask("DELETE", f"/v1/results/{_segment(job)}/{index}", repeatable=False)
 
     def thumbnail(self, job: UUID | str, index: int, size: int = 256) -> bytes:
         """Return a smaller copy of a picture, WebP."""

@@ -32,6 +32,9 @@ class Connection:
         if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
             raise RequestUnusable("the API key must be printable ASCII without spaces")
         self.url = url.rstrip("/")
+        self.key = key
+        #: On this machine: a proxy for the world outside cannot reach its servers.
+        self.direct = _is_loopback(parts.hostname)
         #: Seconds for which a fleet that has answered before may be away.
         self.patience = patience
         #: Whether anybody has answered yet.
@@ -40,8 +43,7 @@ class Connection:
             base_url=self.url,
             headers={} if key is None else {"authorization": f"Bearer {key}"},
             timeout=timeout,
-            # A proxy for the world outside cannot reach this machine's own servers.
-            trust_env=not _is_loopback(parts.hostname),
+            trust_env=not self.direct,
         )
 
     def __enter__(self) -> Self:

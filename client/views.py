@@ -62,6 +62,7 @@ class BatchView(View):
     #: active, ended.
     state: str
     size: int
+    created_at: datetime | None = None
     #: State to the number of jobs in it.
     counts: dict[str, int]
     progress: Progress
@@ -89,6 +90,14 @@ class ResultView(View):
     thumbnail_url: str
     created_at: datetime
     finished_at: datetime
+
+
+class ResultDetail(ResultView):
+    """One picture, with what it was drawn from."""
+
+    worker: str | None = None
+    seconds: float | None = None
+    request: dict[str, Any]
 
 
 class SignedUrl(View):
