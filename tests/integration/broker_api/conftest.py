@@ -242,7 +242,9 @@ def shared_live(shared_world: World) -> Iterator[Live]:
 
 
 @contextlib.contextmanager
-def serving(world: World, *, redis_url: str | None = None, database_url: str | None = None) -> Iterator[Live]:
+def serving(
+    world: World, *, redis_url: str | None = None, database_url: str | None = None, port: int = 0
+) -> Iterator[Live]:
     """Run a server in a thread."""
     server = make_server(world.settings, ServiceUrls(database_url or world.database_url, redis_url or world.redis_url))
     ready = threading.Event()
@@ -255,7 +257,7 @@ def serving(world: World, *, redis_url: str | None = None, database_url: str | N
         ready.set()
 
     server.startup = startup  # type: ignore[method-assign]
-    with contextlib.closing(bind("127.0.0.1", 0)) as listener:
+    with contextlib.closing(bind("127.0.0.1", port)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
