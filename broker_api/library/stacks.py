@@ -8,9 +8,9 @@ from typing import Final
 from broker_api.endpoints import Call
 from broker_api.library.recipe_views import reader_of
 from jobs.errors import AdapterUnknown, FamilyMismatch, ModelUnknown
-from models_registry.offers import Catalogue
 from models_registry.compatibility import TITLES, mismatch
 from models_registry.entries import Kind, ModelEntry
+from models_registry.offers import Catalogue
 from models_registry.recipes.stacks import Facts, read_facts
 
 #: So many entries that resemble one are looked at for an alternative.

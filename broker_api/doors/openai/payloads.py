@@ -57,9 +57,9 @@ class LoraItem(Lenient):
     scale: float | None = Field(default=None, ge=-10, le=10)
 
     def ours(self) -> dict[str, Any]:
-        """Return the LoRA as our request names it."""
+        """Return the LoRA as our request names it; a weight that is left out is the one that its entry recommends."""
         weight = self.scale if self.weight is None else self.weight
-        return {"name": self.name or self.path or "", "weight": 1.0 if weight is None else weight}
+        return {"name": self.name or self.path or "", **({} if weight is None else {"weight": weight})}
 
 
 Loras = Annotated[list[LoraItem], BeforeValidator(_listed), Field(max_length=MAX_STACK)]

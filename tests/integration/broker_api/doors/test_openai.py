@@ -106,6 +106,7 @@ def test_second_try_joins_although_the_first_is_still_waited_for(
         calls = [in_thread(lambda: first.post(path, json=ASKED))]
         _eventually(lambda: world.count("watches") == 1)
         calls.append(in_thread(lambda: second.post(path, json=ASKED, headers={"x-stainless-retry-count": "1"})))
+        _eventually(lambda: live.services.hub.readers == 2)
         calls.append(in_thread(lambda: third.post(path, json=ASKED)))
         _eventually(lambda: world.count("jobs") == 2)
         painter.gate.set()
