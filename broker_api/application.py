@@ -35,12 +35,11 @@ def create_application(settings: Settings, open_services: OpenServices) -> Starl
             application.state.metrics = services.metrics
             yield
 
-    hosts = accepted_hosts(settings.hosts, settings.host)
     application = Starlette(
         routes=[WebSocketRoute(PATH, progress_socket), *routes_of(ENDPOINTS)],
         middleware=[
             Middleware(AccessMiddleware),
-            Middleware(LimitsMiddleware, Limits(settings.max_body_bytes, settings.body_pause_seconds, hosts)),
+            Middleware(LimitsMiddleware, _limits(settings)),
         ],
         # Nothing matches (404), and what escaped every other net (500).
         exception_handlers={404: _as_problem, 405: _as_problem, Exception: _as_problem},
@@ -50,6 +49,15 @@ def create_application(settings: Settings, open_services: OpenServices) -> Starl
     application.state.pages = _render(settings)
     application.state.web_app = load_web_app()
     return application
+
+
+def _limits(settings: Settings) -> Limits:
+    # A path's parameters come last in those that take whole files.
+    large = tuple(each.path.partition("{")[0] for each in ENDPOINTS if each.file is not None and each.file.is_large)
+    hosts = accepted_hosts(settings.hosts, settings.host)
+    # A form is a little larger than the file in it.
+    most = settings.max_model_bytes + settings.max_body_bytes
+    return Limits(settings.max_body_bytes, settings.body_pause_seconds, hosts, large, most)
 
 
 def base_url(settings: Settings) -> str:

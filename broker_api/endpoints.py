@@ -103,8 +103,12 @@ class FileBody:
     """A file that the handler reads by itself: as the whole body, or as a field of a form."""
 
     media_types: tuple[str, ...]
-    #: Name of the form's field.
-    field: str = "file"
+    #: Name of the form's field; None where no form is read.
+    field: str | None = "file"
+    #: The other fields of the form.
+    form: type[BaseModel] | None = None
+    #: May be as large as a model: streamed, and never held.
+    is_large: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ class Dialect:
 class Endpoint:
     """One method on one path."""
 
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     path: str
     name: str
     summary: str

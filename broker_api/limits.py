@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Collection, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -41,6 +41,17 @@ class Limits:
     body_pause_seconds: float
     #: Host names this server answers under; empty for any.
     hosts: Collection[str] = ()
+    #: Beginnings of the paths that take whole models, which are streamed to where they are kept; and how large these may be.
+    large_paths: tuple[str, ...] = ()
+    large_bytes: int = 0
+
+    def of_path(self, path: str) -> "Limits":
+        """Return the limits of one path."""
+        return (
+            replace(self, body_bytes=self.large_bytes)
+            if self.large_paths and path.startswith(self.large_paths)
+            else self
+        )
 
 
 class LimitsMiddleware:
@@ -62,7 +73,7 @@ class LimitsMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _LimitedBody(scope, receive, self._limits)
+        body = _LimitedBody(scope, receive, self._limits.of_path(scope["path"]))
         refused = self._refused(scope)
         if refused is not None:
             answer = problem_response(problem_of(refused), request_id=scope.get("request_id"), path=scope["path"])
@@ -83,8 +94,9 @@ class LimitsMiddleware:
         if not length.isdigit():
             return HeaderInvalid("Content-Length is not a number.", field="Content-Length", headers=_CLOSE)
         # Compared as text first: a number of a thousand digits is not worth reading.
-        if len(length) > LONGEST_NUMBER or int(length) > self._limits.body_bytes:
-            return _too_large(self._limits)
+        limits = self._limits.of_path(scope["path"])
+        if len(length) > LONGEST_NUMBER or int(length) > limits.body_bytes:
+            return _too_large(limits)
         host = known.get(b"host", b"").decode("latin-1").lower()
         if self._limits.hosts and _without_port(host) not in self._limits.hosts:
             return HostUnknown("This server does not answer under that host name.", field="Host")

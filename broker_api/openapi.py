@@ -104,6 +104,8 @@ def _schemas(endpoints: Iterable[Endpoint]) -> tuple[_Schemas, dict[str, Any]]:
     for endpoint in endpoints:
         for model in endpoint.body.models if endpoint.body else ():
             wanted[model, "validation"] = None
+        if endpoint.file is not None and endpoint.file.form is not None:
+            wanted[endpoint.file.form, "validation"] = None
         for answer in endpoint.answers:
             if answer.model is not None:
                 wanted[answer.model, "serialization"] = None
@@ -130,14 +132,20 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
             "content": {"application/json": {"schema": schema, "example": dict(endpoint.body.example)}},
         }
     if endpoint.file is not None:
-        operation["requestBody"] = {"required": True, "content": _file_content(endpoint.file)}
+        operation["requestBody"] = {"required": True, "content": _file_content(endpoint.file, schemas)}
     return operation
 
 
-def _file_content(file: FileBody) -> dict[str, Any]:
+def _file_content(file: FileBody, schemas: _Schemas) -> dict[str, Any]:
     raw = {"type": "string", "format": "binary"}
-    form = {"type": "object", "required": [file.field], "properties": {file.field: raw}}
-    return {**{media: {"schema": raw} for media in file.media_types}, "multipart/form-data": {"schema": form}}
+    content: dict[str, Any] = {media: {"schema": raw} for media in file.media_types}
+    if file.form is not None:
+        sent = {"type": "object", "properties": {file.field: raw}}
+        content["multipart/form-data"] = {"schema": {"allOf": [schemas[file.form, "validation"], sent]}}
+    elif file.field is not None:
+        form = {"type": "object", "required": [file.field], "properties": {file.field: raw}}
+        content["multipart/form-data"] = {"schema": form}
+    return content
 
 
 def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:

@@ -36,6 +36,7 @@ from broker_api.key_doors import (
 from broker_api.keys import CreatedKey, KeyView
 from broker_api.library.pull_routes import DOWNLOAD_ENDPOINTS
 from broker_api.library.recipe_routes import RECIPE_ENDPOINTS
+from broker_api.library.upload_routes import UPLOAD_ENDPOINTS
 from broker_api.pages import docs, landing, openapi
 from broker_api.refusals import (
     FlowerUnavailable,
@@ -219,6 +220,7 @@ _PAGES: Final = (
 )  # fmt: skip
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    *UPLOAD_ENDPOINTS,
     *_JOBS, *RESULT_ENDPOINTS, *BATCH_ENDPOINTS, *_UPLOADS, *FLEET_ENDPOINTS, *_KEYS, *SESSION_ENDPOINTS, *_OPERATIONS, *_PAGES,
     *WEB_ENDPOINTS, *SDAPI_ENDPOINTS, *OPENAI_ENDPOINTS,
     *RECIPE_ENDPOINTS,

@@ -42,6 +42,8 @@ WAIT_SECONDS: Final = 3.0
 REDIS_SECONDS: Final = 1.0
 #: Thumbnails made at once: each holds a whole picture for a moment.
 THUMBNAILS: Final = 2
+#: Models' files read and stored at once: each holds a connection meanwhile.
+TAKEN_IN: Final = 2
 #: At the end, what was committed last is still announced, within this time.
 DRAIN_SECONDS: Final = 1.0
 
@@ -65,6 +67,8 @@ class Services:
     signer: Signer
     #: Held while a thumbnail is made.
     making_thumbnails: asyncio.Semaphore
+    #: Held while a model's file is read and stored.
+    taking_in: asyncio.Semaphore
     #: Speaks to Flower; None where no Flower runs.
     flower: httpx.AsyncClient | None
     watching: Watching
@@ -112,7 +116,8 @@ async def open_services(settings: Settings, urls: ServiceUrls) -> AsyncIterator[
         storage = open_storage(settings.storage, endpoint=settings.storage_endpoint)
         services = Services(
             settings, pool, client, storage, PictureDoor(pool, storage, settings.max_pixels), keys, Sessions(pool, keys),
-            snapshots, hub, Newcomers(pool), relay, metrics, Signer(pool), asyncio.Semaphore(THUMBNAILS), flower,
+            snapshots, hub, Newcomers(pool), relay, metrics, Signer(pool), asyncio.Semaphore(THUMBNAILS),
+            asyncio.Semaphore(TAKEN_IN), flower,
             Watching(pool, hub, relay.announce, clock, settings.hang_up_seconds),
         )  # fmt: skip
         with contextlib.suppress(*DATABASE_ERRORS):

@@ -15,9 +15,10 @@ from infra.database import open_pool
 from infra.guarded_http import Guard
 from infra.logging import get_logger
 from infra.settings import Settings
-from infra.storage import Storage
+from infra.storage import Storage, StorageError
 from models_registry.pulls import queue
 from models_registry.pulls.fetching import Room
+from models_registry.pulls.pieces import expire_uploads, remove_strays
 from models_registry.pulls.planning import Sites
 from models_registry.pulls.pulling import Puller
 from models_registry.pulls.web import Web
@@ -26,6 +27,7 @@ log = get_logger(__name__)
 
 DATABASE_AWAY: Final = "database_away"
 PULLING_FAILED: Final = "pulling_failed"
+TIDYING_FAILED: Final = "tidying_downloads_failed"
 
 #: How often an idle thread looks for work.
 IDLE_SECONDS: Final = 1.0
@@ -107,8 +109,10 @@ def _forget_all(puller: Puller, stop: threading.Event, days: float) -> None:
         try:
             with puller.pool.connection() as connection:
                 puller.forget(connection, days)
+                expire_uploads(connection)
+                remove_strays(connection, puller.storage)
         except (psycopg.Error, psycopg_pool.PoolTimeout) as problem:
             log.warning(DATABASE_AWAY, problem=str(problem))
-        except OSError:
-            log.exception(PULLING_FAILED)
+        except (OSError, StorageError) as problem:
+            log.warning(TIDYING_FAILED, problem=str(problem))
         stop.wait(FORGET_SECONDS)

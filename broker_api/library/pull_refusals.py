@@ -29,3 +29,52 @@ class DownloadEnded(HttpRefused):
 
     code = "download_ended"
     status = 409
+
+
+class FormInvalid(HttpRefused):
+    """The form cannot be read, or lacks what it needs."""
+
+    code = "form_invalid"
+    status = 422
+
+
+class FileTooLarge(HttpRefused):
+    """The file is larger than this fleet takes."""
+
+    code = "file_too_large"
+    status = 413
+
+
+class DiskFull(HttpRefused):
+    """The server has too little room left for the file."""
+
+    code = "disk_full"
+    status = 507
+
+
+class UploadUnfinished(HttpRefused):
+    """Not all bytes of the upload have arrived."""
+
+    code = "upload_unfinished"
+    status = 409
+
+
+class OffsetMismatch(HttpRefused):
+    """The upload has more or fewer bytes than the request goes on from."""
+
+    code = "offset_mismatch"
+    status = 409
+
+
+class ChecksumMismatch(HttpRefused):
+    """The bytes of the request do not match its checksum."""
+
+    code = "checksum_mismatch"
+    status = 460
+
+
+class TusUnsupported(HttpRefused):
+    """The request speaks a version of tus that this server does not."""
+
+    code = "tus_unsupported"
+    status = 412

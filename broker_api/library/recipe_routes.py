@@ -31,9 +31,9 @@ from broker_api.library.recipes import (
     read_recipe_preview,
 )
 from broker_api.library.refusals import (
+    NameTaken,
     NothingActive,
     RecipeExists,
-    RecipeNameTaken,
     RecipeUnknown,
     RecipeUnsuitable,
 )
@@ -44,7 +44,7 @@ from jobs.errors import AdapterUnknown, FamilyMismatch, ModelUnknown, PictureRef
 
 _LOCATION: Final = {"Location": "Path of the job."}
 _PICTURES: Final = (PictureRefused, PictureTooLarge, UploadUnknown, PictureDamaged, StorageUnavailable)
-_TAKEN: Final = (RecipeNameTaken, RecipeExists)
+_TAKEN: Final = (NameTaken, RecipeExists)
 #: A picture of one pixel with `Steps: 20, Sampler: Euler, Seed: 7` in it.
 _ONE_PIXEL: Final = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAAOnRFWHRwYXJhbWV0ZXJzAGEgcmVkIGNpcmNsZQpTdGVwczogMjAsIFNhbXBsZX"

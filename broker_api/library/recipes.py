@@ -20,7 +20,7 @@ from broker_api.library.recipe_forms import (
 from broker_api.library.recipe_previews import make_preview, read_picture_file, store_preview
 from broker_api.library.recipe_sources import Content, content_of_job, content_of_picture, content_of_request
 from broker_api.library.recipe_views import lora_view, loras_here, reader_of, show_recipe, show_recipes
-from broker_api.library.refusals import RecipeExists, RecipeNameTaken
+from broker_api.library.refusals import NameTaken, RecipeExists
 from infra.database import AsyncConnection
 from jobs.cursors import decode_cursor, encode_cursor
 from jobs.parts import Lora
@@ -260,11 +260,11 @@ async def _draft(call: Call, content: Content, name: str) -> RecipeDraft:
 
 async def _taken(
     connection: AsyncConnection, taken: RecipeTaken, made: tuple[Preview, bytes] | None
-) -> RecipeNameTaken | RecipeExists:
+) -> NameTaken | RecipeExists:
     if made is not None:
         await abandon_preview(connection, made[0].sha256)
     if taken.field == "name":
-        return RecipeNameTaken(f"There is a recipe named {taken.other!r} already.", field="name")
+        return NameTaken(f"There is a recipe named {taken.other!r} already.", field="name")
     return RecipeExists(f"The recipe {taken.other!r} draws the same already.")
 
 

@@ -10,8 +10,8 @@ class NothingActive(HttpRefused):
     status = 400
 
 
-class RecipeNameTaken(HttpRefused):
-    """The owner has a recipe of this name already."""
+class NameTaken(HttpRefused):
+    """Something of its kind has this name already."""
 
     code = "name_taken"
     status = 409

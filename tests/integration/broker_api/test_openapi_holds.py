@@ -24,6 +24,8 @@ LISTED = sorted(
     for method, operation in methods.items()
 )
 EXAMPLES = 12
+# What tus calls bytes.
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
 
 
 @pytest.fixture(scope="module")
