@@ -57,6 +57,13 @@ class Settings(BaseSettings):
     #: Folders scanned for models, separated by the system's path separator in the environment.
     models: str = ""
 
+    #: Where this host keeps models that its workers took from storage; by default the home folder's `cache`.
+    cache: Path | None = None
+    #: The most that may lie there: what was used longest ago leaves first.
+    cache_bytes: int = Field(default=200 * 1024**3, gt=0)
+    #: The keeper looks through the model folders so often, seconds; 0 leaves it to `imagefleet models scan`.
+    watch_seconds: float = Field(default=30.0, ge=0)
+
     #: `cpu`, `cuda:0`, `mps`; `auto` takes every GPU, or the CPU where there is none.
     device: str = "auto"
     #: Extra tags a worker serves, separated by commas.
@@ -105,3 +112,8 @@ class Settings(BaseSettings):
     def storage(self) -> str:
         """Return the URL of the storage that is in force."""
         return self.storage_url or (self.home.absolute() / "storage").as_uri()
+
+    @property
+    def model_cache(self) -> Path:
+        """Return the folder for models from storage that is in force."""
+        return (self.cache or self.home / "cache").absolute() / "models"

@@ -152,6 +152,14 @@ class ModelMissing(JobFailure):
     retryable = True
 
 
+class DiskFull(JobFailure):
+    """The worker's disk has no room for the model's files."""
+
+    code = "disk_full"
+    retryable = True
+    fleet_fault = True
+
+
 class PictureUnreadable(JobFailure):
     """A picture the job refers to cannot be fetched or decoded."""
 

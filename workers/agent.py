@@ -1,7 +1,7 @@
 """One worker: it claims jobs for the device it owns, has its engine draw them, and records what came of them.
 
 It imports no torch and no pipeline, so it answers at once whatever the engine does. Its threads: the drain loop (Celery's), the engine's
-maker and reader, the heartbeat, the listener for cancels, the watch over limits, the fetcher of pictures, two recorders, the narrator,
+maker and reader, the heartbeat, the listener for cancels, the watch over limits, the fetcher, two recorders, the narrator,
 the task events.
 """
 
@@ -35,10 +35,12 @@ from workers.cancels import CancelListener
 from workers.directed import Room
 from workers.engine_process import EngineProcess
 from workers.engines.interface import Setup
-from workers.fetching import PictureFetcher
+from workers.fetching import Fetcher
 from workers.foreman import Foreman
 from workers.heartbeat import Heartbeat
 from workers.held import Held
+from workers.model_cache import ModelCache
+from workers.model_fetching import ModelFetcher
 from workers.phases import PhaseClock, PhaseLimits
 from workers.progress import Narrator
 from workers.recorder import Recorder
@@ -95,7 +97,9 @@ class Agent:
         self._recorder = Recorder(storage, pool, self._narrator, self._tasks, settings.store_limit_seconds)
         self._foreman.employ(self._engine, self._recorder)
         self._recorder.report_to(self._foreman.release, self._foreman.nudge)
-        self._fetcher = PictureFetcher(storage, self._foreman, self._recorder.storage_lost)
+        cache = ModelCache(settings.model_cache, settings.cache_bytes, settings.disk_headroom_bytes)
+        self._models = ModelFetcher(storage, pool, cache, settings.load_limit_seconds)
+        self._fetcher = Fetcher(storage, self._models, self._foreman, self._recorder.storage_lost)
         self._revocations = Revocations(pool, self._narrator)
         self._cancels = CancelListener(partial(connect, "cancels"), self._foreman.cancel)
         self._heartbeat = Heartbeat(
@@ -207,7 +211,8 @@ class Agent:
             self._narrator.announce([] if change is None else [change.event])
             return
         held = Held(job, Inputs(models), feed, PhaseClock(self._limits), lease_until)
-        held.fetching = bool(uploads_of(job.parameters))
+        held.lacking = self._models.lacking(line, models)
+        held.fetching = bool(held.lacking or uploads_of(job.parameters))
         self._tasks.began(held)
         self._foreman.take(held)
         if held.fetching:

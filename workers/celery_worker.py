@@ -30,8 +30,8 @@ from workers.engines.interface import Setup
 from workers.enrolment import await_services, facts_of, refuse_taken_name
 from workers.wakeful_pool import WakefulPool
 
-#: Connections: the drain loop, two recorders, revocations.
-POOL_SIZE: Final = 4
+#: Connections: the drain loop, the fetcher, two recorders, revocations.
+POOL_SIZE: Final = 5
 #: Prefixes of variables that hold secrets: the engine opens files of strangers and needs none of them.
 SECRETIVE: Final = (
     "IMAGEFLEET_",

@@ -1,22 +1,24 @@
-"""Fetch the pictures that jobs start from, beside the drawing: the drain loop never waits for a storage."""
+"""Fetch what jobs need and this host lacks, beside the drawing: the drain loop never waits for a storage."""
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
 from infra.logging import get_logger
 from infra.storage import ObjectMissing, Storage, StorageError, StorageUnavailable
 from jobs.errors import JobFailure, PictureUnreadable
+from jobs.inputs import Inputs
 from jobs.pictures import upload_ref, uploads_of
 from jobs.uploads import upload_key
 from workers.held import Held
+from workers.model_fetching import Abandoned, ModelFetcher
 
 #: Pictures kept for the jobs to come, bytes: people redraw the same one again and again.
 REMEMBERED_BYTES: Final = 128 * 1024 * 1024
 
-PICTURES_NOT_FETCHED: Final = "pictures_not_fetched"
+INPUTS_NOT_FETCHED: Final = "inputs_not_fetched"
 
 log = get_logger(__name__)
 
@@ -24,8 +26,11 @@ log = get_logger(__name__)
 class Waiting(Protocol):
     """Who hears what came of it; nothing here waits."""
 
-    def fetched(self, held: Held, pictures: Mapping[str, bytes]) -> None:
-        """Take a job's pictures by `upload:<sha256>`."""
+    def still_fetching(self, held: Held) -> None:
+        """Hear that more of a job's models is here."""
+
+    def fetched(self, held: Held, inputs: Inputs) -> None:
+        """Take everything a job needs."""
 
     def unfetched(self, held: Held, failure: JobFailure | None) -> None:
         """Hear that there are none: the job is at fault, or with None the storage."""
@@ -57,10 +62,17 @@ class PictureCache:
             self._bytes -= len(oldest)
 
 
-class PictureFetcher:
+class Fetcher:
     """Fetch in one thread, job after job."""
 
-    def __init__(self, storage: Storage, waiting: Waiting, storage_lost: Callable[[StorageUnavailable], None]) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        models: ModelFetcher,
+        waiting: Waiting,
+        storage_lost: Callable[[StorageUnavailable], None],
+    ) -> None:
+        self._models = models
         self._storage = storage
         self._waiting = waiting
         self._storage_lost = storage_lost
@@ -68,7 +80,7 @@ class PictureFetcher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fetcher")
 
     def fetch(self, held: Held) -> None:
-        """Begin to fetch a job's pictures."""
+        """Begin to fetch what a job lacks."""
         self._thread.submit(self._run, held)
 
     def close(self) -> None:
@@ -78,16 +90,20 @@ class PictureFetcher:
     def _run(self, held: Held) -> None:
         try:
             pictures = {upload_ref(sha256): self._one(sha256) for sha256 in uploads_of(held.job.parameters)}
+            here, held.holds = self._models.fetch(held, lambda: self._waiting.still_fetching(held))
+        except Abandoned:
+            # It has ended already.
+            return
         except JobFailure as failure:
             self._waiting.unfetched(held, failure)
         except StorageUnavailable as problem:
             self._storage_lost(problem)
             self._waiting.unfetched(held, None)
         except Exception:
-            log.exception(PICTURES_NOT_FETCHED, job=str(held.job.id))
-            self._waiting.unfetched(held, JobFailure("The pictures could not be fetched."))
+            log.exception(INPUTS_NOT_FETCHED, job=str(held.job.id))
+            self._waiting.unfetched(held, JobFailure("What the job needs could not be fetched."))
         else:
-            self._waiting.fetched(held, pictures)
+            self._waiting.fetched(held, Inputs({**held.inputs.models, **here}, pictures))
 
     def _one(self, sha256: str) -> bytes:
         """Return a picture whose bytes are those that were recorded."""

@@ -8,13 +8,13 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
 from infra.logging import get_logger
 from jobs.errors import JobFailure
 from jobs.fleet import WorkerState
+from jobs.inputs import Inputs
 from jobs.intake import lora_key
 from jobs.leases import Beat
 from workers.directed import EngineHold, OutcomeKeeper, Room, Standing
@@ -97,7 +97,7 @@ class Foreman:
             self._nothing_ahead_of = key
 
     def take(self, held: Held) -> None:
-        """Hold a claimed job, and pass it to the engine unless its pictures are still being fetched."""
+        """Hold a claimed job, and pass it to the engine unless something of it is still being fetched."""
         with self._changed:
             self._held[held.key] = held
             self._loras = lora_key(held.job.parameters)
@@ -107,18 +107,26 @@ class Foreman:
                 self._pass_on(held)
             self._changed.notify_all()
 
-    def fetched(self, held: Held, pictures: Mapping[str, bytes]) -> None:
-        """Pass a job to the engine with its pictures, unless it has ended meanwhile."""
+    def still_fetching(self, held: Held) -> None:
+        """Hear that a job's files are on their way: its limit starts anew."""
         with self._changed:
             if not held.ended:
+                held.clock.begin("load", time.monotonic())
+
+    def fetched(self, held: Held, inputs: Inputs) -> None:
+        """Pass a job to the engine with what it needs, unless it has ended meanwhile."""
+        with self._changed:
+            if held.ended:
+                held.let_go()
+            else:
                 held.fetching = False
-                held.inputs = replace(held.inputs, pictures=pictures)
+                held.inputs = inputs
                 held.clock.begin("waiting", time.monotonic())
                 self._pass_on(held)
                 self._changed.notify_all()
 
     def unfetched(self, held: Held, failure: JobFailure | None) -> None:
-        """End a job whose pictures are not to be had: with a failure of its own, or because the storage is away."""
+        """End a job whose files are not to be had: with a failure of its own, or because the storage is away."""
         with self._changed:
             if held.ended:
                 return
@@ -243,6 +251,7 @@ class Foreman:
 
     def release(self, held: Held) -> None:
         """Let go of a job whose outcome has been dealt with."""
+        held.let_go()
         with self._changed:
             self._held.pop(held.key, None)
             self._changed.notify_all()

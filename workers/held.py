@@ -1,6 +1,7 @@
 """A job in this worker's hands, from the claim to the record of its outcome."""
 
 import math
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,6 +12,9 @@ from jobs.claims import ClaimedJob
 from jobs.geometry import total_steps
 from jobs.inputs import Inputs
 from jobs.store import StoredPicture
+from models_registry.entries import ModelRef
+from models_registry.stock import Stock
+from workers.model_cache import Hold
 from workers.phases import PhaseClock
 from workers.progress import Feed
 
@@ -26,7 +30,7 @@ class Ending(StrEnum):
     LAPSED = "lapsed"  # by this worker's own clock its lease is over; the database was out of reach
     DRAINED = "drained"  # this worker is leaving
     ENGINELESS = "engineless"  # the engine ended before it began the job
-    UNFETCHED = "storage_away"  # its pictures could not be fetched
+    UNFETCHED = "storage_away"  # its files could not be fetched
     OVERDUE = "overdue"  # a phase passed its limit
 
 
@@ -42,8 +46,12 @@ class Held:
     lease_until: float
     #: Life of the engine process it was sent to; lives count from 1.
     life: int = 0
-    #: Whether its pictures are still on their way from the storage: the engine does not know of it.
+    #: Whether its pictures or models are still on their way from the storage: the engine does not know of it.
     fetching: bool = False
+    #: Models whose files were not on this host.
+    lacking: Mapping[ModelRef, Stock] = field(default_factory=dict)
+    #: What keeps their files in this host's cache.
+    holds: Sequence[Hold] = ()
     #: Whether the engine has begun it.
     begun: bool = False
     #: Whether the engine has ended it; what remains is storing and recording.
@@ -59,6 +67,11 @@ class Held:
     def key(self) -> tuple[UUID, int]:
         """Return what reports name it by."""
         return (self.job.id, self.job.epoch)
+
+    def let_go(self) -> None:
+        """Let the files it needed leave this host's cache."""
+        for hold in self.holds:
+            hold.close()
 
     @property
     def steps(self) -> int:

@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -19,8 +19,10 @@ from jobs.events import Event
 from jobs.inputs import Inputs
 from jobs.pictures import upload_ref
 from jobs.uploads import upload_key
-from workers.fetching import PictureCache, PictureFetcher
+from workers.fetching import Fetcher, PictureCache
 from workers.held import Held
+from workers.model_cache import ModelCache
+from workers.model_fetching import ModelFetcher
 from workers.phases import PhaseClock, PhaseLimits
 
 DATA = b"a picture"
@@ -34,10 +36,13 @@ class Hearer:
         self.heard: list[tuple[str, Any]] = []
         self.something = threading.Semaphore(0)
 
-    def fetched(self, held: Held, pictures: Mapping[str, bytes]) -> None:
+    def still_fetching(self, held: Held) -> None:
+        """Hear nothing: there are no models here."""
+
+    def fetched(self, held: Held, inputs: Inputs) -> None:
         """Write down pictures."""
         del held
-        self.heard.append(("fetched", pictures))
+        self.heard.append(("fetched", inputs.pictures))
         self.something.release()
 
     def unfetched(self, held: Held, failure: JobFailure | None) -> None:
@@ -65,9 +70,12 @@ def storage(tmp_path: Path) -> Storage:
 
 
 @pytest.fixture
-def fetcher(storage: Storage, hearer: Hearer) -> Iterator[PictureFetcher]:
+def fetcher(storage: Storage, hearer: Hearer, tmp_path: Path) -> Iterator[Fetcher]:
     """Return a fetcher from that storage."""
-    made = PictureFetcher(storage, hearer, hearer.lost)
+    cache = ModelCache(tmp_path / "cache", 1, 0)
+    # Nothing here lacks a model, so nobody asks the database.
+    models = ModelFetcher(storage, cast("Any", None), cache, 1.0)
+    made = Fetcher(storage, models, hearer, hearer.lost)
     yield made
     made.close()
 
@@ -85,7 +93,7 @@ def job(sha256: str = SHA) -> Held:
     return Held(claimed, Inputs({}), cast("Any", None), PhaseClock(PhaseLimits.of(Settings())), 1e9)
 
 
-def heard(fetcher: PictureFetcher, hearer: Hearer, held: Held) -> list[tuple[str, Any]]:
+def heard(fetcher: Fetcher, hearer: Hearer, held: Held) -> list[tuple[str, Any]]:
     """Fetch, wait for the outcome, and return all that was heard."""
     hearer.heard.clear()
     fetcher.fetch(held)
@@ -93,7 +101,7 @@ def heard(fetcher: PictureFetcher, hearer: Hearer, held: Held) -> list[tuple[str
     return hearer.heard
 
 
-def test_fetcher_brings_pictures_and_remembers_them(fetcher: PictureFetcher, hearer: Hearer, storage: Storage) -> None:
+def test_fetcher_brings_pictures_and_remembers_them(fetcher: Fetcher, hearer: Hearer, storage: Storage) -> None:
     """The second job with the same picture asks the storage for nothing."""
     storage.put(upload_key(SHA), DATA)
     assert heard(fetcher, hearer, job()) == [("fetched", {upload_ref(SHA): DATA})]
@@ -102,7 +110,7 @@ def test_fetcher_brings_pictures_and_remembers_them(fetcher: PictureFetcher, hea
 
 
 def test_fetcher_fails_jobs_whose_picture_is_gone_or_another(
-    fetcher: PictureFetcher, hearer: Hearer, storage: Storage
+    fetcher: Fetcher, hearer: Hearer, storage: Storage
 ) -> None:
     """Only bytes with the recorded SHA-256 are drawn from."""
     assert heard(fetcher, hearer, job()) == [("unfetched", "picture_unreadable")]
@@ -110,7 +118,7 @@ def test_fetcher_fails_jobs_whose_picture_is_gone_or_another(
     assert heard(fetcher, hearer, job()) == [("unfetched", "picture_unreadable")]
 
 
-def test_fetcher_blames_the_storage_that_is_away(fetcher: PictureFetcher, hearer: Hearer, tmp_path: Path) -> None:
+def test_fetcher_blames_the_storage_that_is_away(fetcher: Fetcher, hearer: Hearer, tmp_path: Path) -> None:
     """Then the job is at no fault, and the worker hears that it should claim nothing."""
     (tmp_path / "storage").rmdir()
     assert heard(fetcher, hearer, job()) == [("lost", None), ("unfetched", None)]

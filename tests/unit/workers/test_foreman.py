@@ -457,7 +457,7 @@ def test_foreman_passes_a_job_on_when_its_pictures_are_here(desk: Desk) -> None:
     assert drawn_items(desk.engine) == []
     assert [beat.job for beat in desk.foreman.beats()] == [held.job.id]
     assert room(desk.foreman) is None
-    desk.foreman.fetched(held, {"upload:1": b"png"})
+    desk.foreman.fetched(held, replace(held.inputs, pictures={"upload:1": b"png"}))
     ((_, said),) = desk.engine.commands
     assert isinstance(said, Draw)
     assert said.items[0].inputs.pictures == {"upload:1": b"png"}
@@ -474,7 +474,7 @@ def test_foreman_ends_a_job_whose_pictures_are_not_to_be_had(
     """A missing picture is the job's failure, a storage that is away is not."""
     held = desk.take(fetching=True)
     desk.foreman.unfetched(held, failure)
-    desk.foreman.fetched(held, {})
+    desk.foreman.fetched(held, held.inputs)
     assert desk.outcomes.outcomes == [(outcome, held.job.id)]
     assert desk.engine.commands == []
 
@@ -489,7 +489,7 @@ def test_foreman_stops_a_job_that_is_being_fetched(desk: Desk) -> None:
     drained = desk.take(fetching=True)
     desk.foreman.leave(10)
     for held in (cancelled, orphaned, drained):
-        desk.foreman.fetched(held, {})
+        desk.foreman.fetched(held, held.inputs)
     assert desk.outcomes.outcomes == [
         ("stopped", cancelled.job.id),
         ("handed back: engineless", orphaned.job.id),
