@@ -101,4 +101,6 @@ def routes_of(endpoints: Sequence[Endpoint]) -> list[Route]:
     by_path: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints:
         by_path.setdefault(endpoint.path, []).append(endpoint)
-    return [Route(path, PathDoor(group), methods=None, name=path) for path, group in by_path.items()]
+    # `/v1/adapters/tags` is no adapter that is called tags.
+    ordered = sorted(by_path.items(), key=lambda item: "{" in item[0])
+    return [Route(path, PathDoor(group), methods=None, name=path) for path, group in ordered]

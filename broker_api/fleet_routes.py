@@ -2,12 +2,11 @@
 
 from typing import Final
 
-from broker_api.adapters import AdapterPage, AdapterQuery, list_adapters
 from broker_api.analytics import CSV, SeriesQuery, SummaryQuery, read_lines, read_summary
 from broker_api.backends import BackendPage, list_backends
 from broker_api.dashboard import ActivityPage, ActivityQuery, Stats, list_activity, read_stats
 from broker_api.endpoints import Answer, Endpoint
-from broker_api.fleet import ModelPage, OneModel, QueuePage, list_models, list_queues, read_model
+from broker_api.fleet import QueuePage, list_queues
 from broker_api.refusals import NotFound, Starting
 from broker_api.system import SystemStatus, system_status
 from broker_api.workers import WorkerDetail, WorkerPage, drain_worker, list_workers, read_worker, resume_worker
@@ -18,21 +17,6 @@ from jobs.spans import RangeInvalid
 _WORKER: Final = Answer(200, "The worker.", WorkerDetail)
 
 FLEET_ENDPOINTS: Final = (
-    Endpoint(
-        "GET", "/v1/models", "listModels", "List models", "fleet", list_models,
-        description="The checkpoints; also in the form OpenAI's clients read (`object`, `data`).",
-        answers=(Answer(200, "All models.", ModelPage),),
-    ),
-    Endpoint(
-        "GET", "/v1/models/{id}", "readModel", "Read a model", "fleet", read_model,
-        description="By its name or title; also in the form OpenAI's clients read.",
-        answers=(Answer(200, "The model.", OneModel),), errors=(NotFound, Starting),
-    ),
-    Endpoint(
-        "GET", "/v1/adapters", "listAdapters", "List adapters", "fleet", list_adapters,
-        description="What a job may name beside its model: LoRAs, ControlNets, embeddings, VAEs, upscalers, weights of preprocessors.",
-        query=AdapterQuery, answers=(Answer(200, "All adapters.", AdapterPage),),
-    ),
     Endpoint(
         "GET", "/v1/workers", "listWorkers", "List workers", "fleet", list_workers,
         description="Each with what it draws and, in `ledger`, what its engine holds in memory.",

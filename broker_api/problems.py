@@ -129,8 +129,18 @@ def _refused(error: RequestRefused) -> ProblemAnswer:
         detail=error.message,
         code=error.code,
         field=None if error.field is None else error.field[:LONGEST_FIELD],
+        errors=_each(error),
     )
     return ProblemAnswer(problem, error.headers if isinstance(error, HttpRefused) else {})
+
+
+def _each(error: RequestRefused) -> list[FieldError] | None:
+    if not isinstance(error, HttpRefused) or not error.each:
+        return None
+    return [
+        FieldError(field=field[:LONGEST_FIELD], code=code, message=message)
+        for field, code, message in error.each[:MOST_ERRORS]
+    ]
 
 
 def _from_starlette(error: HTTPException) -> ProblemAnswer:

@@ -5,7 +5,7 @@ RequestRefused (jobs.errors)
     └── …                   one class per code below
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -19,10 +19,19 @@ class HttpRefused(RequestRefused):
 
     status: ClassVar[int] = 400
 
-    def __init__(self, message: str, *, field: str | None = None, headers: Mapping[str, str] = _NO_HEADERS) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        each: Sequence[tuple[str, str, str]] = (),
+    ) -> None:
         super().__init__(message, field=field)
         #: Headers the answer must have.
         self.headers = headers
+        #: Field, code and message of everything that is wrong, where that is more than one thing.
+        self.each = each
 
 
 class JsonInvalid(HttpRefused):

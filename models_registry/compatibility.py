@@ -24,8 +24,11 @@ def mismatch(adapter: ModelEntry, checkpoint: ModelEntry) -> str | None:
     """Return the sentence that says why `adapter` cannot be used with `checkpoint`; None when it can."""
     if adapter.family == ANY_FAMILY:
         return None
-    own, other = FAMILIES[adapter.family], FAMILIES[checkpoint.family]
+    own, other = FAMILIES.get(adapter.family), FAMILIES[checkpoint.family]
     kind = TITLES[adapter.kind]
+    if own is None:
+        # Another version may have added it.
+        return f"{adapter.name} is {kind} for {adapter.family}, which this version does not know."
     if own is not other:
         return f"{adapter.name} is {kind} for {own.title}; {checkpoint.name} is {other.title}."
     if adapter.kind not in other.adapters:

@@ -57,6 +57,7 @@ with named (model, place) as (
 )
 select {_WHOLE}, place from named join models on models.id = named.model {MARKED} where {VISIBLE}
 """
+_MANY: Final = f"select {COLUMNS} from models {MARKED} where models.id = any (%(ids)s) and models.kind = any (%(kinds)s) and {VISIBLE}"
 _VERSIONS: Final = f"""
 select {COLUMNS} from models {MARKED} where models.kind = %(kind)s and lower(models.model_name) = lower(%(name)s) and {VISIBLE}
 """
@@ -127,6 +128,16 @@ async def read_entry_async(
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(*_reading(which, kinds, reader))
         return _choose(await cursor.fetchall(), which)
+
+
+async def read_many(
+    connection: "AsyncConnection[Any]", ids: Collection[UUID], *, kinds: Collection[Kind], reader: Reader
+) -> dict[UUID, Entry]:
+    """Return those of the entries that exist for the reader, by id, without what may be long of them."""
+    values = {"ids": list(ids), "kinds": [kind.value for kind in kinds], **who(reader)}
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_MANY, values)
+        return {row["id"]: entry_of(row) for row in await cursor.fetchall()}
 
 
 async def read_versions(connection: "AsyncConnection[Any]", kind: Kind, name: str, *, reader: Reader) -> list[Entry]:

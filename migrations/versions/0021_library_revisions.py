@@ -91,9 +91,23 @@ def _triggers() -> None:
         create trigger model_aliases_touch after insert or update or delete on model_aliases for each row
         execute function model_aliases_touch()
     """)
+    # Whichever statement deletes a preview, its bytes are left to the keeper, which looks who else shows them.
+    op.execute("""
+        create function model_previews_to_garbage() returns trigger language plpgsql as $sweep$
+        begin
+            insert into garbage (key) values (old.key) on conflict do nothing;
+            return null;
+        end $sweep$
+    """)
+    op.execute("""
+        create trigger model_previews_to_garbage after delete on model_previews for each row
+        execute function model_previews_to_garbage()
+    """)
 
 
 def downgrade() -> None:
+    op.execute("drop trigger model_previews_to_garbage on model_previews")
+    op.execute("drop function model_previews_to_garbage()")
     op.execute("drop trigger model_aliases_touch on model_aliases")
     for trigger in ("models_bury", "models_stamp", "library_tick"):
         op.execute(f"drop trigger {trigger} on models")
