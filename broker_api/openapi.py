@@ -34,8 +34,9 @@ _TAGS: Final = (
     ("results", "Pictures: search, share, draw again, delete."),
     ("fleet", "Models, workers, queues."),
     ("analytics", "What became of jobs over time, and what happens now."),
-    ("library", "Adapters and checkpoints as a library: compose, recipes, archives."),
     ("downloads", "Models from elsewhere: fetched in the background."),
+    ("library", "Adapters and checkpoints as a library: compose, recipes."),
+    ("archives", "Exports, imports, backups."),
     ("keys", "API keys; for admins."),
     ("operations", "For those who run this."),
 )

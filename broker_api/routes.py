@@ -34,6 +34,7 @@ from broker_api.key_doors import (
     revoke_one_key,
 )
 from broker_api.keys import CreatedKey, KeyView
+from broker_api.library.archive_routes import ARCHIVE_ENDPOINTS
 from broker_api.library.entry_routes import ENTRY_ENDPOINTS
 from broker_api.library.pull_routes import DOWNLOAD_ENDPOINTS
 from broker_api.library.recipe_routes import RECIPE_ENDPOINTS
@@ -227,4 +228,5 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *RECIPE_ENDPOINTS,
     *DOWNLOAD_ENDPOINTS,
     *ENTRY_ENDPOINTS,
+    *ARCHIVE_ENDPOINTS,
 )  # fmt: skip

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     fetch_allow: str = ""
     #: Models fetched at once.
     parallel_downloads: int = Field(default=2, ge=1, le=32)
-    #: The largest model that is taken, from whomever.
+    #: The largest model that is taken, from whomever; and the largest archive of them, as it comes and unpacked.
     max_model_bytes: int = Field(default=64 * 1024**3, gt=0)
     #: Bytes of a disk that taking models in leaves free.
     disk_headroom_bytes: int = Field(default=1024**3, ge=0)

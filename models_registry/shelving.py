@@ -77,7 +77,7 @@ def take_in(
     """
     examined = check(path, wanted, reads or Reads())
     keep(storage, examined)
-    entry, given = _as_entry(examined, facts or Facts(), stored=storage is not None)
+    entry, given = as_entry(examined, facts or Facts(), stored=storage is not None)
     try:
         with connection.transaction():
             connection.execute(_WANTED_AGAIN, {"keys": keys_of(examined)})
@@ -103,7 +103,7 @@ async def take_in_async(
     """Do as `take_in` does, from an event loop; files are read and stored in a thread."""
     examined = await asyncio.to_thread(check, path, wanted, reads or Reads())
     await asyncio.to_thread(keep, storage, examined)
-    entry, given = _as_entry(examined, facts or Facts(), stored=storage is not None)
+    entry, given = as_entry(examined, facts or Facts(), stored=storage is not None)
     try:
         async with connection.transaction():
             await connection.execute(_WANTED_AGAIN, {"keys": keys_of(examined)})
@@ -158,7 +158,7 @@ def keep(storage: Storage | None, examined: Examined) -> None:
             storage.put_file(content_key(file.digests.sha256), file.place)
 
 
-def _as_entry(examined: Examined, facts: Facts, *, stored: bool) -> tuple[ModelEntry, Facts]:
+def as_entry(examined: Examined, facts: Facts, *, stored: bool) -> tuple[ModelEntry, Facts]:
     """Return what is written down of what was examined."""
     entry, said, files = examined.entry, examined.said, examined.files
     if stored:

@@ -14,7 +14,7 @@ from models_registry.records import Reader
 
 def reader_of(call: Call) -> Reader:
     """Return who asks, as the registry's statements take it."""
-    return Reader(call.principal.owner, call.principal.key_id, is_admin=call.principal.is_admin)
+    return call.principal.reader
 
 
 async def show_recipes(connection: AsyncConnection, reader: Reader, recipes: Sequence[Recipe]) -> list[RecipeView]:
