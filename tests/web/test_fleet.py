@@ -54,6 +54,24 @@ def test_worker_is_drained_and_resumed_by_a_click(page: Page, http: httpx.Client
         http.post(f"/v1/workers/{name}/resume")
 
 
+def test_lately_tells_what_ended_and_older_things_when_asked(page: Page, http: httpx.Client) -> None:
+    """What just ended is first by itself; a click shows what is further back, nothing twice."""
+    page.goto("/fleet")
+    lately = page.get_by_role("region", name="Lately").get_by_role("listitem")
+    for _ in range(13):
+        body = {"prompt": "a star", "steps": 1, "deadline_s": 60}
+        assert http.post("/v1/jobs", params={"wait": 60}, json=body).json()["state"] == "succeeded"
+    expect(lately.first).to_contain_text("txt2img with shapes-sd15 drawn")
+    expect(lately).to_have_count(12)
+    expect(lately.filter(has_text="signed on")).to_have_count(0)
+    page.get_by_role("button", name="Show older").click()
+    expect(lately.nth(12)).to_be_visible()
+    seen = lately.locator("time").evaluate_all("times => times.map(time => time.dateTime)")
+    assert len(seen) > 12
+    assert seen == sorted(seen, reverse=True)
+    assert len(set(seen)) == len(seen)
+
+
 @pytest.fixture
 def plain_visitor(browser: Browser, fleet: FleetProcess, http: httpx.Client) -> Any:
     """Open a browser that has signed in with a key that is no admin's."""

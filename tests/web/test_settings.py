@@ -27,14 +27,23 @@ def test_key_is_made_shown_once_and_revoked(visitor: Visitor, fleet: Any, http: 
         assert key not in page.content()
         row = page.get_by_role("row", name="browser test")
         expect(row).to_contain_text("ada")
+        row.get_by_label("Days that jobs of browser test are kept").fill("7")
+        page.keyboard.press("Tab")
+        eventually(lambda: _key(http)["retention_days"] == 7, 5)
         row.get_by_role("button", name="Revoke").click()
         page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
         expect(row).to_have_count(0)
         page.get_by_label("Show revoked ones").check()
         expect(row.get_by_text("revoked")).to_be_visible()
         eventually(lambda: ada.get("/v1/jobs").status_code == 401, 5)
-    mine = next(each for each in http.get("/v1/keys").json()["items"] if each["name"] == "browser test")
-    assert (mine["owner"], mine["scopes"]) == ("ada", ["user"])
+    assert (_key(http)["owner"], _key(http)["scopes"]) == ("ada", ["user"])
+
+
+def _key(http: httpx.Client) -> dict[str, Any]:
+    found: dict[str, Any] = next(
+        each for each in http.get("/v1/keys").json()["items"] if each["name"] == "browser test"
+    )
+    return found
 
 
 def test_key_that_is_refused_says_why_and_keeps_what_was_typed(visitor: Visitor) -> None:

@@ -26,10 +26,12 @@ function two(large: number, unit: string, small: number, smaller: string): strin
   return small === 0 ? `${large} ${unit}` : `${large} ${unit} ${small} ${smaller}`
 }
 
-/** Say how long ago something was. */
+/** Say how long ago something was, in its largest unit: `just now`, `42 s ago`, `5 min ago`, `3 h ago`. */
 export function ago(moment: string, now = Date.now()): string {
   const seconds = Math.max(0, (now - Date.parse(moment)) / 1000)
-  return seconds < 5 ? 'just now' : `${duration(Math.round(seconds))} ago`
+  if (seconds < 5) return 'just now'
+  const [size, unit] = seconds < 60 ? [1, 's'] : seconds < 3600 ? [60, 'min'] : seconds < 86_400 ? [3600, 'h'] : [86_400, 'd']
+  return `${Math.floor(seconds / Number(size))} ${unit} ago`
 }
 
 /** Say a share of one as per cent. */
