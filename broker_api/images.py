@@ -22,6 +22,7 @@ from infra.storage import ObjectMissing, Storage, StorageError
 from jobs.contract import JobView
 from jobs.parts import Strict, Text
 from jobs.reading import StoredImage, read_image
+from jobs.usage import note
 
 log = get_logger(__name__)
 
@@ -41,11 +42,13 @@ class ImageQuery(Query):
     """Which form of a picture to read."""
 
     thumbnail: Size | None = Field(default=None, description="Longer side of a smaller copy, pixels; made once, WebP.")
+    download: bool = Field(default=False, description="As a file to keep, which counts in the use of what drew it.")
 
 
-class SignedQuery(ImageQuery):
+class SignedQuery(Query):
     """What a signed URL carries."""
 
+    thumbnail: Size | None = Field(default=None, description="Longer side of a smaller copy, pixels; made once, WebP.")
     expires: int = Field(ge=0, le=2**40, description="Seconds since 1970.")
     signature: Text = Field(min_length=1, max_length=100)
 
@@ -66,7 +69,13 @@ class SignedUrl(BaseModel):
 
 async def read_picture(call: Call) -> Response:
     """Return a picture's bytes once they have been found to be the recorded ones."""
-    return await _picture(call, call.principal.sees, call.query(ImageQuery).thumbnail, OWN)
+    query = call.query(ImageQuery)
+    answer = await _picture(call, call.principal.sees, query.thumbnail, OWN)
+    if query.download and call.request.method == "GET":
+        answer.headers["content-disposition"] = answer.headers["content-disposition"].replace("inline", "attachment", 1)
+        async with call.services.pool.connection() as connection:
+            await note(connection, call.principal.sees, call.job(), "downloaded")
+    return answer
 
 
 async def read_signed_picture(call: Call) -> Response:

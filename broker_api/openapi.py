@@ -33,6 +33,7 @@ _TAGS: Final = (
     ("batches", "Many jobs in one transaction, as one."),
     ("results", "Pictures: search, share, draw again, delete."),
     ("fleet", "Models, workers, queues."),
+    ("recommendations", "Adapters like one, for a prompt, or that go together; how they are used."),
     ("analytics", "What became of jobs over time, and what happens now."),
     ("downloads", "Models from elsewhere: fetched in the background."),
     ("library", "Adapters and checkpoints as a library: compose, recipes."),

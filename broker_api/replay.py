@@ -15,6 +15,7 @@ from jobs.errors import PictureRefused
 from jobs.parts import MAX_PICTURE_TEXT, Strict, Text
 from jobs.reading import read_job
 from jobs.replaying import changed, request_of
+from jobs.usage import note
 
 MOST_CHANGES: Final = 50
 Changes = Annotated[
@@ -44,7 +45,11 @@ async def replay_job(call: Call) -> Response:
         found = await read_job(connection, call.principal.sees, call.job())
     if found is None:
         raise not_found()
-    return await _again(call, request_of(found.request), call.body(ReplayJob).changes)
+    answer = await _again(call, request_of(found.request), call.body(ReplayJob).changes)
+    if not call.query(CreateQuery).dry_run:
+        async with call.services.pool.connection() as connection:
+            await note(connection, call.principal.sees, found.id, "repeated")
+    return answer
 
 
 async def replay_picture(call: Call) -> Response:

@@ -40,6 +40,7 @@ from broker_api.library.pull_routes import DOWNLOAD_ENDPOINTS
 from broker_api.library.recipe_routes import RECIPE_ENDPOINTS
 from broker_api.library.upload_routes import UPLOAD_ENDPOINTS
 from broker_api.pages import docs, landing, openapi
+from broker_api.recommendations.routes import RECOMMENDATION_ENDPOINTS
 from broker_api.refusals import (
     FlowerUnavailable,
     NotFound,
@@ -229,4 +230,5 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *DOWNLOAD_ENDPOINTS,
     *ENTRY_ENDPOINTS,
     *ARCHIVE_ENDPOINTS,
+    *RECOMMENDATION_ENDPOINTS,
 )  # fmt: skip

@@ -13,3 +13,5 @@ KEEPER: Final = 0x1F1EE7_0002
 FIRST_KEY: Final = 0x1F1EE7_0003
 #: One scan for models at a time: two would each add what the other has just added.
 MODEL_SCAN: Final = 0x1F1EE7_0004
+#: One process at a time looks which analyses are missing: two would each ask for the same.
+ANALYSES: Final = 0x1F1EE7_0017

@@ -38,7 +38,9 @@ MAX_SEED = 2**64 - 1
 
 Side = Annotated[int, Field(ge=8, le=MAX_SIDE)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-Task = Literal["txt2img", "img2img", "inpaint", "upscale", "preprocess"]
+Task = Literal["txt2img", "img2img", "inpaint", "upscale", "preprocess", "analyse"]
+#: What the fleet asks itself about its models, and nobody else may ask.
+Subject = Literal["weights", "comparison", "text"]
 
 
 class Request(Strict):
@@ -254,10 +256,25 @@ class PreprocessParameters(PreprocessFields, Parameters):
     task: Literal["preprocess"] = "preprocess"
 
 
+class AnalyseParameters(Parameters):
+    """What a worker finds out about models, drawing nothing: a job that only the fleet gives itself."""
+
+    task: Literal["analyse"] = "analyse"
+    subject: Subject
+    #: LoRAs; of a comparison the first is compared with each of the others.
+    adapters: list[Name] = Field(default_factory=list, max_length=64)
+    #: What the text encoder of `model` reads.
+    texts: list[Prompt] = Field(default_factory=list, max_length=64)
+    width: int = 0
+    height: int = 0
+    seed: Seed = 0
+    preview_every: int = 0
+
+
 JobRequest = Txt2ImgRequest | Img2ImgRequest | InpaintRequest | UpscaleRequest | PreprocessRequest
 #: What a checkpoint draws.
 DiffusionJob = Txt2ImgParameters | Img2ImgParameters | InpaintParameters
-JobParameters = DiffusionJob | UpscaleParameters | PreprocessParameters
+JobParameters = DiffusionJob | UpscaleParameters | PreprocessParameters | AnalyseParameters
 
 REQUESTS: Mapping[str, type[JobRequest]] = MappingProxyType(
     {
@@ -275,6 +292,7 @@ PARAMETERS: Mapping[str, type[JobParameters]] = MappingProxyType(
         "inpaint": InpaintParameters,
         "upscale": UpscaleParameters,
         "preprocess": PreprocessParameters,
+        "analyse": AnalyseParameters,
     }
 )
 

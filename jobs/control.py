@@ -55,7 +55,11 @@ def _delete_statement(which: str) -> str:
     return f"""
 with gone as (
     delete from jobs where {which} and (%(owner)s::text is null or owner = %(owner)s)
-        and state in ('succeeded', 'failed', 'cancelled') returning id
+        and state in ('succeeded', 'failed', 'cancelled') returning id, owner, task, request
+), noted as (
+    insert into usage_notes (owner, what, pictures, used)
+    select gone.owner, 'deleted', held.pictures, job_uses(gone.task, gone.request)
+    from gone cross join lateral (select count(*)::int as pictures from images where images.job = gone.id) held where held.pictures > 0
 ), swept as (
     insert into garbage (key) select images.key from images join gone on gone.id = images.job on conflict do nothing
 )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from jobs.contract import (
+    AnalyseParameters,
     DiffusionParameters,
     Img2ImgParameters,
     InpaintParameters,
@@ -17,6 +18,8 @@ from jobs.parts import Hires, Outpaint
 #: Pixels of the source that a tile of an upscaler covers, and how far neighbours overlap.
 UPSCALE_TILE: Final = 512
 UPSCALE_OVERLAP: Final = 32
+#: Looking at one file or text costs about as much as so many units of drawing.
+ANALYSIS_COST: Final = 64
 #: Share of a redrawn tile's side that its neighbour draws as well.
 REFINE_OVERLAP: Final = 0.25
 
@@ -103,6 +106,8 @@ def upscale_steps(parameters: UpscaleParameters) -> int:
 
 def picture_count(parameters: JobParameters) -> int:
     """Return how many pictures the job makes."""
+    if isinstance(parameters, AnalyseParameters):
+        return 0
     return parameters.num_images if isinstance(parameters, DiffusionParameters) else 1
 
 
@@ -122,7 +127,9 @@ def steps_per_picture(parameters: JobParameters) -> int:
 
 
 def total_steps(parameters: JobParameters) -> int:
-    """Return the steps of all pictures of the job."""
+    """Return the steps of all pictures of the job; where it makes none, of everything that is looked at."""
+    if isinstance(parameters, AnalyseParameters):
+        return max(1, len(parameters.adapters) + len(parameters.texts))
     return steps_per_picture(parameters) * picture_count(parameters)
 
 
@@ -139,4 +146,6 @@ def drawn_pixels(parameters: JobParameters, step: int = 8) -> int:
 
 def estimated_cost(parameters: JobParameters) -> int:
     """Return the job's share of a device's time: pixels times steps, in units of 4 096."""
+    if isinstance(parameters, AnalyseParameters):
+        return ANALYSIS_COST * total_steps(parameters)
     return max(1, drawn_pixels(parameters) * total_steps(parameters) // 4096)

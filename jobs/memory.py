@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from jobs.contract import DiffusionParameters, JobParameters, UpscaleParameters
+from jobs.contract import AnalyseParameters, DiffusionParameters, JobParameters, UpscaleParameters
 from jobs.geometry import UPSCALE_TILE, drawn_pixels
 from jobs.needs import needs_of
 from models_registry.entries import Kind, ModelEntry, ModelRef
@@ -18,6 +18,9 @@ UPSCALE_BYTES_PER_PIXEL: Final = 7_000
 def memory_of(parameters: JobParameters, models: Mapping[ModelRef, ModelEntry]) -> int:
     """Return the bytes that a job needs with all its models loaded, at half precision; `models` holds at least what it names."""
     entries = [models[ref] for ref in dict.fromkeys(need.ref for need in needs_of(parameters))]
+    if isinstance(parameters, AnalyseParameters):
+        # One after the other; of a comparison two at a time.
+        return sum(sorted(map(weights_memory, entries))[-2:])
     return sum(map(weights_memory, entries)) + max(_activations(parameters, entries), default=0)
 
 

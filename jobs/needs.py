@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from jobs.contract import (
+    AnalyseParameters,
     DiffusionParameters,
     JobParameters,
     PreprocessParameters,
@@ -46,6 +47,11 @@ def _needs(parameters: JobParameters) -> Iterator[Need]:
             yield Need(ModelRef(Kind.UPSCALER, parameters.upscaler), "upscaler")
     elif isinstance(parameters, PreprocessParameters):
         yield from _weights(parameters.preprocessor, "preprocessor")
+    elif isinstance(parameters, AnalyseParameters):
+        if parameters.subject == "text":
+            yield Need(ModelRef(Kind.CHECKPOINT, parameters.model), "model")
+        for place, name in enumerate(parameters.adapters):
+            yield Need(ModelRef(Kind.LORA, name), f"adapters.{place}")
     else:
         raise TypeError(f"unknown parameters {type(parameters).__name__}")
 

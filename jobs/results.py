@@ -87,6 +87,10 @@ with gone as (
     delete from images using jobs where jobs.id = images.job and {_MINE}
         and (images.job, images.index) in (select * from unnest(%(jobs)s::uuid[], %(indexes)s::int[]))
     returning images.job, images.index, images.key
+), noted as (
+    insert into usage_notes (owner, what, pictures, used)
+    select jobs.owner, 'deleted', lost.pictures, job_uses(jobs.task, jobs.request)
+    from (select job, count(*)::int as pictures from gone group by job) lost join jobs on jobs.id = lost.job
 ), swept as (
     insert into garbage (key) select key from gone on conflict do nothing
 )

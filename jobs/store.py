@@ -34,13 +34,14 @@ class StoredPicture:
     key: str
 
 
-_MINE: Final = "jobs.id = %(job)s and jobs.epoch = %(epoch)s and jobs.state = 'running'"
+#: Of the parameters `job` and `epoch`: only its writer ends a job.
+MINE: Final = "jobs.id = %(job)s and jobs.epoch = %(epoch)s and jobs.state = 'running'"
 
 _COMPLETE: Final = f"""
 with ended as (
     update jobs set state = 'succeeded', state_seq = %(seq)s, lease_until = null, step = steps, seconds = %(seconds)s,
         finished_at = clock_timestamp()
-    where {_MINE} returning {PRESENT_COLUMNS}
+    where {MINE} returning {PRESENT_COLUMNS}
 ), pictures as (
     insert into images (job, index, epoch, seed, width, height, mime, bytes, sha256, key)
     select ended.id, picture.index, ended.epoch, picture.seed, picture.width, picture.height, picture.mime, picture.bytes, picture.sha256,
@@ -55,7 +56,7 @@ select * from ended
 _FAIL: Final = f"""
 update jobs set state = 'failed', state_seq = %(seq)s, lease_until = null, finished_at = clock_timestamp(),
     attempts = attempts + %(charged)s, error_code = %(code)s, error_message = %(message)s, error_retryable = %(retryable)s
-where {_MINE} and (not %(retryable)s or attempts + 1 >= {MAX_ATTEMPTS}) returning {PRESENT_COLUMNS}
+where {MINE} and (not %(retryable)s or attempts + 1 >= {MAX_ATTEMPTS}) returning {PRESENT_COLUMNS}
 """
 
 _RETRY: Final = f"""
@@ -65,19 +66,19 @@ update jobs set state = case when cancel_requested_at is null then 'queued' else
     lost_on = case when worker = any (lost_on) then lost_on else lost_on || worker end,
     finished_at = case when cancel_requested_at is null then null else clock_timestamp() end,
     available_at = clock_timestamp() + make_interval(secs => {RETRY_SECONDS} * (attempts + 1))
-where {_MINE} returning {PRESENT_COLUMNS}
+where {MINE} returning {PRESENT_COLUMNS}
 """
 
 _STOPPED: Final = f"""
 update jobs set state = 'cancelled', state_seq = %(seq)s, lease_until = null, finished_at = clock_timestamp()
-where {_MINE} returning {PRESENT_COLUMNS}
+where {MINE} returning {PRESENT_COLUMNS}
 """
 
 _HAND_BACK: Final = f"""
 update jobs set state = case when cancel_requested_at is null then 'queued' else 'cancelled' end, epoch = epoch + 1, state_seq = 1,
     lease_until = null, requeue_reason = %(reason)s, available_at = clock_timestamp(),
     finished_at = case when cancel_requested_at is null then null else clock_timestamp() end
-where {_MINE} returning {PRESENT_COLUMNS}
+where {MINE} returning {PRESENT_COLUMNS}
 """
 
 
@@ -120,6 +121,11 @@ def _change(
     with connection.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(statement, values).fetchone() or cursor.execute(repeated, values).fetchone()
     return None if row is None else present(row)
+
+
+def change_once(connection: "psycopg.Connection[Any]", statement: str, values: dict[str, Any]) -> Change | None:
+    """Run a statement that ends a job, guarded by `MINE`; repeated, return the change it had made."""
+    return _change(connection, statement, _ENDED, values)
 
 
 def complete(

@@ -18,6 +18,7 @@ from jobs.events import EventWriter
 from jobs.fleet import Fleet
 from jobs.roster import fleet_now
 from jobs.uploads import upload_of_key
+from jobs.usage import count_usage
 from models_registry.content import content_of_key, is_unused_content
 from models_registry.preview_bytes import is_unused_preview, preview_of_key
 
@@ -78,6 +79,13 @@ def wake_workers(
     except (redis.RedisError, KombuError, OSError) as problem:
         log.warning(REDIS_AWAY, problem=str(problem))
     return woken
+
+
+def count_uses(connection: "psycopg.Connection[Any]") -> None:
+    """Count what ended since the last round, for as long as a round may take."""
+    end = time.monotonic() + TIDY_SECONDS
+    while count_usage(connection) and time.monotonic() < end:
+        pass
 
 
 def tidy(connection: "psycopg.Connection[Any]", storage: Storage, retention_days: float) -> None:

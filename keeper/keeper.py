@@ -12,7 +12,7 @@ from infra.database import Connection, connect
 from infra.logging import get_logger
 from infra.storage import Storage
 from jobs.events import EventWriter
-from keeper.duties import announce, reroute, take_back, tidy, wake_workers
+from keeper.duties import announce, count_uses, reroute, take_back, tidy, wake_workers
 from keeper.leader import leadership
 
 log = get_logger(__name__)
@@ -69,6 +69,7 @@ class Keeper:
                 announce(writer, take_back(connection))
                 fleet = reroute(connection)
                 wake_workers(connection, self.application, self.redis, fleet)
+                count_uses(connection)
                 if number % TIDY_EVERY == 0:
                     tidy(connection, self.storage, self.retention_days)
             except psycopg.Error:

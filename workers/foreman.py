@@ -19,6 +19,7 @@ from jobs.intake import lora_key
 from jobs.leases import Beat
 from workers.directed import EngineHold, OutcomeKeeper, Room, Standing
 from workers.engines.interface import (
+    Analysed,
     Cancel,
     Draw,
     Drawn,
@@ -185,7 +186,7 @@ class Foreman:
                     self._end(held, Ending.ENGINELESS)
             self._changed.notify_all()
 
-    def _advanced(self, held: Held, report: PhaseBegan | Stepped | Previewed | Pictured, now: float) -> None:
+    def _advanced(self, held: Held, report: PhaseBegan | Stepped | Previewed | Pictured | Analysed, now: float) -> None:
         held.begun = True
         if isinstance(report, PhaseBegan):
             held.clock.begin(report.phase, now)
@@ -198,6 +199,8 @@ class Foreman:
                 self._changed.notify_all()
         elif isinstance(report, Previewed):
             held.feed.previewed(report)
+        elif isinstance(report, Analysed):
+            held.findings = report.findings
         elif held.ending is not Ending.LOST:
             held.clock.begin("decode", now)
             self._outcomes.picture(held, report)

@@ -9,6 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from jobs.claims import ClaimedJob
+from jobs.findings import Findings
 from jobs.geometry import total_steps
 from jobs.inputs import Inputs
 from jobs.store import StoredPicture
@@ -62,6 +63,8 @@ class Held:
     stop_by: float = math.inf
     #: Pictures on their way into storage, in their order.
     pictures: list["Future[StoredPicture]"] = field(default_factory=list)
+    #: What an analysis found out, in place of pictures.
+    findings: Findings | None = None
 
     @property
     def key(self) -> tuple[UUID, int]:

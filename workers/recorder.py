@@ -7,7 +7,7 @@ storage is, the job goes back into its queue, and nothing is claimed until the s
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
@@ -18,6 +18,7 @@ from infra.database import Connection, Pool
 from infra.logging import get_logger
 from infra.storage import Storage, StorageError, StorageUnavailable
 from jobs import store
+from jobs.analyses import complete_analysis
 from jobs.changes import Change
 from jobs.errors import JobFailure, PictureInvalid
 from jobs.events import Event
@@ -150,7 +151,7 @@ class Recorder:
             return
         first = held.feed.close(len(pictures))
         seq = first + len(pictures)
-        change = self._record(lambda line: store.complete(line, *held.key, seq, pictures, seconds))
+        change = self._record(lambda line: _write_success(line, held, seq, pictures, seconds))
         if change is None:
             log.warning(RESULT_REFUSED, job=str(held.job.id), epoch=held.job.epoch)
             self._forget_pictures(held)
@@ -203,6 +204,14 @@ class Recorder:
         for picture in held.pictures:
             with contextlib.suppress(Exception):
                 self._storage.delete(picture.result().key)
+
+
+def _write_success(
+    line: Connection, held: Held, seq: int, pictures: Sequence[StoredPicture], seconds: float
+) -> Change | None:
+    if held.findings is not None:
+        return complete_analysis(line, *held.key, seq, held.findings, seconds)
+    return store.complete(line, *held.key, seq, pictures, seconds)
 
 
 def _image_event(change: Change, seq: int, picture: StoredPicture) -> Event:

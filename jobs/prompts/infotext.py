@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from jobs.contract import (
+    AnalyseParameters,
     DiffusionParameters,
     Img2ImgParameters,
     InpaintParameters,
@@ -120,6 +121,8 @@ def _own_fields(parameters: JobParameters) -> dict[str, str]:
             "Postprocess upscale by": write_number(parameters.scale),
             "Postprocess upscaler": parameters.upscaler,
         }
+    if isinstance(parameters, AnalyseParameters):
+        return {}
     return {"Preprocessor": parameters.preprocessor, **_options(parameters.preprocessor_options)}
 
 

@@ -7,6 +7,8 @@ it misbehave: `[[step=0.5]]` seconds per step, `[[load=2]]` and `[[decode=1]]` s
 
 import hashlib
 import io
+import math
+import operator
 import os
 import re
 import time
@@ -16,14 +18,17 @@ from typing import Final
 
 from PIL import Image, ImageOps
 
-from jobs.contract import InpaintParameters, JobParameters, Txt2ImgParameters, image_seed
+from jobs.contract import AnalyseParameters, InpaintParameters, JobParameters, Txt2ImgParameters, image_seed
 from jobs.errors import DrawingFailed, OutOfMemory, PictureInvalid
+from jobs.findings import SKETCH_LENGTH, Findings, Signature, TextVector, compared, text_digest
 from jobs.fleet import HeldComponent, Ledger
 from jobs.geometry import Size, hires_size, outpainted_size, picture_count, steps_per_picture, total_steps
 from jobs.parts import Hires
 from jobs.pictures import pictures_of
+from models_registry.entries import Kind
 from models_registry.families import FAMILIES
 from workers.engines.interface import (
+    Analysed,
     Engine,
     Item,
     Link,
@@ -41,6 +46,8 @@ DIRECTIVE: Final = re.compile(r"\[\[([a-z-]+)(?:=([0-9.]+))?\]\]")
 #: The pattern has so many cells a side.
 CELLS: Final = 8
 PREVIEW_SIDE: Final = 32
+#: Width of the vectors of texts.
+TEXT_WIDTH: Final = 64
 #: What does not shape the picture: its model and its seed are counted apart, the rest is about delivery.
 _SHAPELESS: Final = frozenset(
     {"model", "seed", "num_images", "output", "preview_every", "hardware", "priority", "deadline_s", "labels"}
@@ -67,6 +74,31 @@ def pattern(model_key: str, parameters: JobParameters, seed: int, size: tuple[in
             line += mixed[cell : cell + 3]
         rows.append(bytes(line))
     return b"".join(rows[y * CELLS // height] for y in range(height))
+
+
+def findings(item: Item, parameters: AnalyseParameters) -> Findings:
+    """Return what a real engine would find, as numbers that follow from contents alone."""
+    prints = [item.inputs.model(Kind.LORA, name).fingerprint for name in parameters.adapters]
+    if parameters.subject == "weights":
+        return Findings(signatures=tuple(Signature(each, 1.0, 1, _direction(each, SKETCH_LENGTH)) for each in prints))
+    if parameters.subject == "comparison":
+        one, *others = prints
+        alike = [
+            (other, math.fsum(map(operator.mul, _direction(one, SKETCH_LENGTH), _direction(other, SKETCH_LENGTH))))
+            for other in others
+        ]
+        return Findings(comparisons=tuple(compared(one, other, cosine, 1) for other, cosine in alike))
+    encoder = "" if item.entry is None else item.entry.fingerprint
+    return Findings(
+        vectors=tuple(TextVector(encoder, text_digest(text), _direction(text, TEXT_WIDTH)) for text in parameters.texts)
+    )
+
+
+def _direction(seed: str, length: int) -> tuple[float, ...]:
+    """Return a vector of length 1."""
+    values = [byte - 127.5 for byte in hashlib.shake_256(seed.encode()).digest(length)]
+    whole = math.sqrt(math.fsum(value * value for value in values))
+    return tuple(value / whole for value in values)
 
 
 def finished_size(item: Item) -> Size:
@@ -102,6 +134,9 @@ class FakeEngine(OneAfterAnother):
         yield
         link.send(PhaseBegan(item.job, item.epoch, "encode"))
         parameters = item.parameters
+        if isinstance(parameters, AnalyseParameters):
+            yield from self._analyse(link, item, parameters)
+            return
         for ref in pictures_of(parameters).values():
             item.inputs.picture(ref)
         each = steps_per_picture(parameters)
@@ -118,6 +153,16 @@ class FakeEngine(OneAfterAnother):
             rgb = pattern(_key(item), parameters, seed, size)
             link.send(Pictured(item.job, item.epoch, index, seed, *size, rgb))
             yield
+
+    def _analyse(self, link: Link, item: Item, parameters: AnalyseParameters) -> Generator[None]:
+        steps = total_steps(parameters)
+        asked = directives("".join((*parameters.texts, *parameters.adapters)))
+        link.send(PhaseBegan(item.job, item.epoch, "step"))
+        for step in range(1, steps + 1):
+            time.sleep(asked.get("step", STEP_SECONDS))
+            link.send(Stepped(item.job, item.epoch, step, steps, 0))
+            yield
+        link.send(Analysed(item.job, item.epoch, findings(item, parameters)))
 
     def recover(self) -> None:
         """Do nothing: there is no device."""

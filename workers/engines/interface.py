@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from jobs.contract import JobParameters
+from jobs.findings import Findings
 from jobs.fleet import Ledger
 from jobs.inputs import Inputs
 from models_registry.entries import ModelEntry
@@ -126,6 +127,15 @@ class Pictured:
 
 
 @dataclass(frozen=True)
+class Analysed:
+    """What an analysis found out; `Drawn` follows."""
+
+    job: UUID
+    epoch: int
+    findings: Findings = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Drawn:
     """Every picture of the item has been sent."""
 
@@ -164,7 +174,7 @@ class Resident:
     ledger: Ledger | None = None
 
 
-Report = Ready | PhaseBegan | Stepped | Previewed | Pictured | Drawn | Stopped | Failed | Resident
+Report = Ready | PhaseBegan | Stepped | Previewed | Pictured | Analysed | Drawn | Stopped | Failed | Resident
 
 
 class Link(Protocol):

@@ -5,6 +5,7 @@ ControlNets, upscalers) leaves before a model does: it is smaller, so it is soon
 """
 
 import gc
+import itertools
 import os
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
@@ -12,15 +13,16 @@ from typing import Any, Final, Protocol
 
 import torch
 
-from jobs.contract import PreprocessParameters, UpscaleParameters
+from jobs.contract import AnalyseParameters, PreprocessParameters, UpscaleParameters
 from jobs.errors import DrawingFailed, OutOfMemory
 from jobs.fleet import HeldComponent, Ledger
-from jobs.geometry import picture_count, steps_per_picture
+from jobs.geometry import picture_count, steps_per_picture, total_steps
 from jobs.inputs import Inputs
 from jobs.memory import memory_of
 from jobs.needs import needs_of
 from models_registry.entries import Kind, ModelEntry
 from models_registry.memory import HALF_PRECISION_BYTES, weights_memory
+from pipelines.analysis.analyser import analyse
 from pipelines.engine.engine import Counters, StepReport
 from pipelines.engine.state import State
 from pipelines.families.base import Family
@@ -31,6 +33,7 @@ from pipelines.preprocessing.drawer import PreprocessDrawer
 from pipelines.shelf import Shelf
 from pipelines.upscaling.drawer import UpscaleDrawer
 from workers.engines.interface import (
+    Analysed,
     Engine,
     Item,
     Link,
@@ -47,6 +50,8 @@ from workers.engines.serving import OneAfterAnother
 BUDGET: Final = 0.9
 #: Exit status after an error from which the device's context does not recover: only a new process can draw again.
 CONTEXT_LOST: Final = 86
+#: Layers of a LoRA that are looked at between two signs of life.
+_LAYERS_AT_ONCE: Final = 32
 #: Kinds on the shelf whose warmth counts.
 _SERVES_ALONE: Final = frozenset({Kind.UPSCALER, Kind.PREPROCESSOR})
 
@@ -84,6 +89,9 @@ class LocalEngine(OneAfterAnother):
 
     def draw(self, link: Link, item: Item) -> Generator[None]:
         """Draw an item's pictures one after another."""
+        if isinstance(item.parameters, AnalyseParameters):
+            yield from self._analyse(link, item, item.parameters)
+            return
         drawer = self._drawer(link, item)
         yield
         for index in range(picture_count(item.parameters)):
@@ -116,6 +124,26 @@ class LocalEngine(OneAfterAnother):
                 os._exit(CONTEXT_LOST)
         elif self._device.type == "mps":
             torch.mps.empty_cache()
+
+    def _analyse(self, link: Link, item: Item, parameters: AnalyseParameters) -> Generator[None]:
+        """Look at models, and report what was found in place of pictures."""
+        family = self._family(link, item) if parameters.subject == "text" else None
+        if family is None:
+            self._begin_loading(link, item)
+        yield
+        steps = total_steps(parameters)
+        link.send(PhaseBegan(item.job, item.epoch, "step"))
+        work = analyse(
+            parameters, item.inputs, lambda done: link.send(Stepped(item.job, item.epoch, done, steps, 0)), family
+        )
+        try:
+            for looked in itertools.count(1):
+                next(work)
+                if looked % _LAYERS_AT_ONCE == 0:
+                    link.send(PhaseBegan(item.job, item.epoch, "step"))
+                yield
+        except StopIteration as end:
+            link.send(Analysed(item.job, item.epoch, end.value))
 
     def _drawer(self, link: Link, item: Item) -> Drawer:
         """Return what draws the item's task, its model loaded."""

@@ -1,0 +1,1 @@
+"""Recommend entries of the library, and say why."""

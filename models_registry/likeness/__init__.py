@@ -1,0 +1,1 @@
+"""What entries have in common: by their weights, by their text, by people's word."""

@@ -1,0 +1,1 @@
+"""Find out what models have in common, without drawing with them."""
