@@ -18,6 +18,8 @@ from infra.settings import Settings
 from infra.storage import Storage, StorageError
 from models_registry.pulls import queue
 from models_registry.pulls.fetching import Room
+from models_registry.pulls.looking_up import LookerUp
+from models_registry.pulls.lookups import claim_lookup, retire_lookups
 from models_registry.pulls.pieces import expire_uploads, remove_strays
 from models_registry.pulls.planning import Sites
 from models_registry.pulls.pulling import Puller
@@ -56,6 +58,7 @@ def pulling(settings: Settings, database_url: str, storage: Storage, stop: threa
             room=Room(settings.max_model_bytes, settings.disk_headroom_bytes),
             stopping=stop,
         )
+        looker = LookerUp(pool, web, settings.civitai_endpoint.rstrip("/"), storage)
         threads = [
             threading.Thread(target=_pull_all, args=(puller, stop), name=f"download {each}", daemon=True)
             for each in range(number)
@@ -65,6 +68,7 @@ def pulling(settings: Settings, database_url: str, storage: Storage, stop: threa
                 target=_forget_all, args=(puller, stop, settings.retention_days), name="forget", daemon=True
             )
         )
+        threads.append(threading.Thread(target=_look_all_up, args=(looker, stop), name="look-ups", daemon=True))
         for thread in threads:
             thread.start()
         try:
@@ -104,12 +108,29 @@ def _pull_all(puller: Puller, stop: threading.Event) -> None:
         stop.wait(IDLE_SECONDS)
 
 
+def _look_all_up(looker: LookerUp, stop: threading.Event) -> None:
+    # One at a time: the site asks to be left alone sooner than one expects.
+    while not stop.is_set():
+        try:
+            with looker.pool.connection() as connection:
+                held = claim_lookup(connection)
+            if held is not None:
+                looker.look_up(held)
+                continue
+        except (psycopg.Error, psycopg_pool.PoolTimeout) as problem:
+            log.warning(DATABASE_AWAY, problem=str(problem))
+        except Exception:
+            log.exception(PULLING_FAILED)
+        stop.wait(IDLE_SECONDS)
+
+
 def _forget_all(puller: Puller, stop: threading.Event, days: float) -> None:
     while not stop.is_set():
         try:
             with puller.pool.connection() as connection:
                 puller.forget(connection, days)
                 expire_uploads(connection)
+                retire_lookups(connection, days)
                 remove_strays(connection, puller.storage)
         except (psycopg.Error, psycopg_pool.PoolTimeout) as problem:
             log.warning(DATABASE_AWAY, problem=str(problem))

@@ -1,4 +1,4 @@
-"""The part of the route table about getting models: downloads."""
+"""The part of the route table about getting models, and what is said of them: downloads and look-ups."""
 
 from typing import Final
 
@@ -15,9 +15,11 @@ from broker_api.library.downloads import (
     read_one_download,
     resume_download,
 )
+from broker_api.library.lookups import CreateLookup, create_lookup, follow_lookup, read_one_lookup
 from broker_api.library.pull_refusals import AddressRefused, DownloadEnded, SourceInvalid, TooManyDownloads
 from broker_api.refusals import NotFound
 from jobs.cursors import CursorInvalid
+from models_registry.pulls.lookups import Lookup
 from models_registry.pulls.orders import Download
 
 _EXAMPLE: Final = {
@@ -63,5 +65,25 @@ DOWNLOAD_ENDPOINTS: Final = (
     Endpoint(
         "POST", "/v1/downloads/{id}/cancel", "cancelDownload", "Stop a download for good", "downloads", cancel_download,
         answers=(Answer(200, "What is there is removed.", Download),), errors=(NotFound, DownloadEnded),
+    ),
+    Endpoint(
+        "POST", "/v1/library/lookups", "createLookup", "Look entries up on CivitAI", "downloads", create_lookup,
+        description=(
+            "By the SHA-256 of their files: trigger words, base model, tags, description, licence and pictures, each written down where "
+            "nobody has written anything. Answers are remembered, also that a file is unknown there."
+        ),
+        body=Body(
+            models=(CreateLookup,), parse=parse_json(CreateLookup), example={"entries": ["01990000-0000-7000-8000-000000000000"]},
+        ),
+        answers=(Answer(202, "Queued.", Lookup, headers={"Location": "Path of the look-up."}),),
+    ),
+    Endpoint(
+        "GET", "/v1/library/lookups/{id}", "readLookup", "Read how far a look-up is", "downloads", read_one_lookup,
+        answers=(Answer(200, "The look-up.", Lookup),), errors=(NotFound,),
+    ),
+    Endpoint(
+        "GET", "/v1/library/lookups/{id}/events", "readLookupEvents", "Follow a look-up", "downloads", follow_lookup,
+        description="Server-sent events: `event` is its state, `data` the look-up; one whenever it has changed. Ends with the look-up.",
+        answers=(Answer(200, "The events.", media_type="text/event-stream"),), errors=(NotFound,),
     ),
 )  # fmt: skip

@@ -175,3 +175,17 @@ def _with_most(number: int) -> str:
     from models_registry.pulls import orders  # noqa: PLC0415 - read before it is replaced
 
     return orders._ADD.replace(f"< {orders.MOST_OPEN}", f"< {number}")  # noqa: SLF001
+
+
+@pytest.mark.usefixtures("keeper")
+def test_lookup_is_made_and_followed(client: httpx.Client, world: Any) -> None:
+    """Of one's own entries; another sees neither the look-up nor what it looked at."""
+    made = client.post("/v1/downloads", json={"source": "ada/hats"})
+    assert events(client, f"{made.headers['location']}/events")[-1][0] == "succeeded"
+    place = client.post("/v1/library/lookups", json={}).headers["location"]
+    name, last = events(client, f"{place}/events")[-1]
+    assert (name, last["total"], last["done"], last["found"]) == ("succeeded", 1, 1, 0)
+    other = {"authorization": f"Bearer {world.key('bob')}"}
+    assert client.get(place, headers=other).status_code == 404
+    mine = client.get(made.headers["location"]).json()["model"]
+    assert client.post("/v1/library/lookups", json={"entries": [mine]}, headers=other).json()["total"] == 0

@@ -17,7 +17,7 @@ from broker_api.routes import ENDPOINTS
 
 DOCUMENT = openapi_document(ENDPOINTS, version="test")
 #: Streams do not end by themselves, and a WebSocket is no request.
-STREAMS = frozenset({"readEvents", "readBatchEvents", "progressSocket", "readDownloadEvents"})
+STREAMS = frozenset({"readEvents", "readBatchEvents", "progressSocket", "readDownloadEvents", "readLookupEvents"})
 LISTED = sorted(
     (path, method, operation["operationId"])
     for path, methods in DOCUMENT["paths"].items()
