@@ -1,4 +1,4 @@
-"""`imagefleet models`: list the models, and look for new ones."""
+"""`imagefleet models`: list the models, fetch, send and look for new ones."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +10,20 @@ from cli.database import open_database
 from cli.failure import CommandFailed
 from cli.fleet import open_client
 from cli.folders import model_folders
+from cli.model_uploads import upload
 from cli.output import plain, print_json, print_table, size
+from cli.pulls import lookup, pull
 from client.views import AdapterView, ModelView
 from infra.settings import Settings
 from models_registry.entries import Kind, ModelRef
 from models_registry.scanning import ScanReport
 from models_registry.scanning import scan as scan_folders
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="List models, and look for new ones.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="List models, fetch, send and look for new ones.")
+
+app.command()(pull)
+app.command()(upload)
+app.command()(lookup)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

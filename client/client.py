@@ -12,14 +12,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from client.answers import Answer, segment, understood
 from client.connection import Connection
-from client.errors import AnswerUnusable, FleetUnreachable, PictureDamaged, RequestUnusable, Unavailable
+from client.errors import FleetUnreachable, PictureDamaged, RequestUnusable, Unavailable
+from client.model_files import ModelFiles
 from client.progress import Progress
+from client.pulls import Pulls
 from client.sse import frames
 from client.views import (
     FINAL_EVENTS,
@@ -39,7 +42,6 @@ from client.views import (
 )
 from jobs.contract import Image, JobRequest, JobView
 
-Answer = TypeVar("Answer", bound=BaseModel)
 _EVENT_ID = re.compile(r"(\d{1,10})-(\d{1,10})", re.ASCII)
 _BEFORE_ALL = (-1, -1)
 #: Beyond the time that the server was asked to wait.
@@ -62,6 +64,10 @@ class Client:
         """
         self._connection = Connection(url, key, timeout=timeout, patience=patience)
         self.url = self._connection.url
+        #: Fetches models, and looks up what is there.
+        self.pulls = Pulls(self._connection)
+        #: Sends models' files.
+        self.model_files = ModelFiles(self._connection)
 
     def __enter__(self) -> Self:
         return self
@@ -89,11 +95,11 @@ class Client:
             headers={"idempotency-key": idempotency_key or uuid.uuid4().hex},
             timeout=None if wait is None else wait + _WAIT_MARGIN,
         )
-        return _understood(JobView, response.content)
+        return understood(JobView, response.content)
 
     def read(self, job: UUID | str) -> JobView:
         """Return a job."""
-        return self._get(JobView, f"/v1/jobs/{_segment(job)}")
+        return self._get(JobView, f"/v1/jobs/{segment(job)}")
 
     def list(self, *, state: str | None = None, cursor: str | None = None, limit: int | None = None) -> Page[JobView]:
         """Return one page of jobs, newest first."""
@@ -102,15 +108,15 @@ class Client:
 
     def cancel(self, job: UUID | str) -> JobView:
         """Ask for a job to be stopped and return it: a running one is `cancelled` only when it has really stopped."""
-        return _understood(JobView, self._connection.ask("POST", f"/v1/jobs/{_segment(job)}/cancel").content)
+        return understood(JobView, self._connection.ask("POST", f"/v1/jobs/{segment(job)}/cancel").content)
 
     def delete(self, job: UUID | str) -> None:
         """Delete a finished job and its pictures."""
-        self._connection.ask("DELETE", f"/v1/jobs/{_segment(job)}", repeatable=False)
+        self._connection.ask("DELETE", f"/v1/jobs/{segment(job)}", repeatable=False)
 
     def image(self, job: UUID | str, index: int) -> bytes:
         """Return the bytes of one picture."""
-        return self._connection.ask("GET", f"/v1/jobs/{_segment(job)}/images/{index}").content
+        return self._connection.ask("GET", f"/v1/jobs/{segment(job)}/images/{index}").content
 
     def picture(self, job: UUID | str, image: Image) -> bytes:
         """Return the bytes of one picture, raising `PictureDamaged` when they are not those that were recorded."""
@@ -159,7 +165,7 @@ class Client:
         if not (jobs or batches or mine):
             raise RequestUnusable("name jobs or batches, or follow all of your own")
         connection = self._connection
-        named = ([_segment(each) for each in jobs], [_segment(each) for each in batches])
+        named = ([segment(each) for each in jobs], [segment(each) for each in batches])
         return iter(Progress(connection.url, connection.key, connection.patience, connection.direct, *named, mine=mine))
 
     def wait(self, job: UUID | str) -> JobView:
@@ -171,7 +177,7 @@ class Client:
     def upload(self, picture: bytes) -> UploadView:
         """Upload a picture file (PNG, JPEG, WebP) and return it; jobs name it as `upload:<id>`, and the same one is kept once."""
         headers = {"content-type": "application/octet-stream"}
-        return _understood(
+        return understood(
             UploadView, self._connection.ask("POST", "/v1/uploads", content=picture, headers=headers).content
         )
 
@@ -179,11 +185,11 @@ class Client:
         """Draw a job again with other fields, and return the new job; None takes a field back to its default."""
         response = self._connection.ask(
             "POST",
-            f"/v1/jobs/{_segment(job)}/replay",
+            f"/v1/jobs/{segment(job)}/replay",
             body={"changes": dict(changes or {})},
             headers={"idempotency-key": uuid.uuid4().hex},
         )
-        return _understood(JobView, response.content)
+        return understood(JobView, response.content)
 
     def submit_batch(
         self,
@@ -198,7 +204,7 @@ class Client:
             {"jobs": [dict(job) for job in jobs]} if request is None else {"request": dict(request), "matrix": matrix}
         )
         headers = {"idempotency-key": idempotency_key or uuid.uuid4().hex}
-        return _understood(BatchView, self._connection.ask("POST", "/v1/batches", body=body, headers=headers).content)
+        return understood(BatchView, self._connection.ask("POST", "/v1/batches", body=body, headers=headers).content)
 
     def batches(self, *, cursor: str | None = None, limit: int | None = None) -> Page[BatchView]:
         """Return one page of batches, newest first."""
@@ -209,14 +215,14 @@ class Client:
 
     def batch(self, batch: UUID | str) -> BatchView:
         """Return how far a batch is."""
-        return self._get(BatchView, f"/v1/batches/{_segment(batch)}", {"limit": "0"})
+        return self._get(BatchView, f"/v1/batches/{segment(batch)}", {"limit": "0"})
 
     def batch_jobs(self, batch: UUID | str) -> Iterator[JobView]:
         """Yield the jobs of a batch in their order."""
         cursor: str | None = None
         while True:
             page = self._get(
-                Page[JobView], f"/v1/batches/{_segment(batch)}", {} if cursor is None else {"cursor": cursor}
+                Page[JobView], f"/v1/batches/{segment(batch)}", {} if cursor is None else {"cursor": cursor}
             )
             yield from page.items
             cursor = page.next_cursor
@@ -225,7 +231,7 @@ class Client:
 
     def cancel_batch(self, batch: UUID | str) -> BatchView:
         """Ask for all jobs of a batch to be stopped, and return how it stands."""
-        return _understood(BatchView, self._connection.ask("POST", f"/v1/batches/{_segment(batch)}/cancel").content)
+        return understood(BatchView, self._connection.ask("POST", f"/v1/batches/{segment(batch)}/cancel").content)
 
     def results(self, **query: str) -> Page[ResultView]:
         """Return one page of pictures, newest first; `query` is that of `GET /v1/results`."""
@@ -233,21 +239,21 @@ class Client:
 
     def result(self, job: UUID | str, index: int) -> ResultDetail:
         """Return one picture with everything needed to draw it again."""
-        return self._get(ResultDetail, f"/v1/results/{_segment(job)}/{index}")
+        return self._get(ResultDetail, f"/v1/results/{segment(job)}/{index}")
 
     def delete_result(self, job: UUID | str, index: int) -> None:
         """Delete one picture."""
-        self._connection.ask("DELETE", f"/v1/results/{_segment(job)}/{index}", repeatable=False)
+        self._connection.ask("DELETE", f"/v1/results/{segment(job)}/{index}", repeatable=False)
 
     def thumbnail(self, job: UUID | str, index: int, size: int = 256) -> bytes:
         """Return a smaller copy of a picture, WebP."""
         params = {"thumbnail": str(size)}
-        return self._connection.ask("GET", f"/v1/jobs/{_segment(job)}/images/{index}", params=params).content
+        return self._connection.ask("GET", f"/v1/jobs/{segment(job)}/images/{index}", params=params).content
 
     def signed_url(self, job: UUID | str, index: int, *, seconds: int = 3600) -> str:
         """Return a URL that reads a picture without a key for so long."""
-        path = f"/v1/jobs/{_segment(job)}/images/{index}/url"
-        signed = _understood(SignedUrl, self._connection.ask("POST", path, body={"expires_in_s": seconds}).content)
+        path = f"/v1/jobs/{segment(job)}/images/{index}/url"
+        signed = understood(SignedUrl, self._connection.ask("POST", path, body={"expires_in_s": seconds}).content)
         return f"{self.url}{signed.url}"
 
     def models(self) -> Page[ModelView]:
@@ -277,14 +283,14 @@ class Client:
         """Create an API key; for admins. Its text is never shown again."""
         body = {"owner": owner, "name": name, "scopes": list(scopes)}
         # Not repeated: the text of a key whose answer was lost would be lost too.
-        return _understood(CreatedKey, self._connection.ask("POST", "/v1/keys", body=body, repeatable=False).content)
+        return understood(CreatedKey, self._connection.ask("POST", "/v1/keys", body=body, repeatable=False).content)
 
     def revoke_key(self, key: str) -> None:
         """Revoke an API key by its id; for admins."""
-        self._connection.ask("DELETE", f"/v1/keys/{_segment(key)}")
+        self._connection.ask("DELETE", f"/v1/keys/{segment(key)}")
 
     def _get(self, kind: type[Answer], path: str, params: Mapping[str, str] | None = None) -> Answer:
-        return _understood(kind, self._connection.ask("GET", path, params=params).content)
+        return understood(kind, self._connection.ask("GET", path, params=params).content)
 
     def _stream(
         self, job: UUID | str, last: tuple[int, int] | None, on_silence: Callable[[], object] | None
@@ -293,7 +299,7 @@ class Client:
         headers = {"accept": "text/event-stream"}
         if last is not None:
             headers["last-event-id"] = f"{last[0]}-{last[1]}"
-        with self._connection.stream(f"/v1/jobs/{_segment(job)}/events", headers=headers) as response:
+        with self._connection.stream(f"/v1/jobs/{segment(job)}/events", headers=headers) as response:
             if response.status_code == HTTPStatus.NO_CONTENT:
                 raise _EndSeenError
             for frame in frames(response.iter_bytes()):
@@ -302,7 +308,7 @@ class Client:
                         on_silence()
                     yield None
                     continue
-                event = _understood(Event, frame.data)
+                event = understood(Event, frame.data)
                 if (event.epoch, event.seq) > (last or _BEFORE_ALL):
                     last = (event.epoch, event.seq)
                     yield event
@@ -313,22 +319,3 @@ def _order(event_id: str) -> tuple[int, int]:
     if found is None:
         raise RequestUnusable(f"an event id looks like 1-7, not {event_id!r}")
     return int(found[1]), int(found[2])
-
-
-def _understood(kind: type[Answer], data: str | bytes) -> Answer:
-    try:
-        return kind.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise AnswerUnusable(
-            f"the fleet's answer has no usable {where}: {first['msg']}; is it of another version?"
-        ) from None
-
-
-def _segment(text: UUID | str) -> str:
-    """Return a part of a path that cannot become several."""
-    found = str(text)
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,200}", found, re.ASCII):
-        raise RequestUnusable(f"{found[:100]!r} is no id")
-    return found

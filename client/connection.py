@@ -2,7 +2,7 @@
 
 import ipaddress
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Self
@@ -65,16 +65,21 @@ class Connection:
         params: Mapping[str, str] | None = None,
         body: object = None,
         content: bytes | None = None,
+        parts: Sequence[tuple[str, tuple[None, str]]] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> httpx.Response:
-        """Return a successful answer, raising a `ClientError` for any other; `body` is sent as JSON, `content` as it is."""
+        """Return a successful answer, raising a `ClientError` for any other; `body` is sent as JSON, `content` as it is.
+
+        `parts` are sent as the fields of a form.
+        """
         request = self._http.build_request(
             method,
             path,
             params=params or None,
             json=body,
             content=content,
+            files=parts,
             headers=headers,
             timeout=httpx.USE_CLIENT_DEFAULT if timeout is None else timeout,
         )
