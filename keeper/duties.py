@@ -19,7 +19,9 @@ from jobs.fleet import Fleet
 from jobs.roster import fleet_now
 from jobs.uploads import upload_of_key
 from jobs.usage import count_usage
+from models_registry import pins
 from models_registry.content import content_of_key, is_unused_content
+from models_registry.following import forget_deletions
 from models_registry.preview_bytes import is_unused_preview, preview_of_key
 
 log = get_logger(__name__)
@@ -98,6 +100,8 @@ def tidy(connection: "psycopg.Connection[Any]", storage: Storage, retention_days
     if unused:
         log.info(UPLOADS_RETIRED, uploads=unused)
     sweeps.forget(connection)
+    pins.expire(connection)
+    forget_deletions(connection)
     end = time.monotonic() + TIDY_SECONDS
     for key in sweeps.garbage_keys(connection):
         try:

@@ -150,14 +150,7 @@ async def list_entries(
 
     By default what was searched for is ordered by how well it matches, anything else by age, the oldest first.
     """
-    words = search_words(wanted.text)
-    if order is None:
-        order, falls = (Order.RELEVANCE, None) if words else (Order.CREATED, falls if falls is not None else False)
-    if order is Order.RELEVANCE and not words:
-        order = Order.NAME
-    key = _KEYS[order]
-    down = key.falls if falls is None else falls
-    statement, values = _statement(wanted, words, key, down=down, order=order, cursor=cursor)
+    statement, values, order, down = page_statement(wanted, order=order, falls=falls, cursor=cursor)
     async with connection.cursor(row_factory=dict_row) as opened:
         await opened.execute(statement, {**values, **who(reader), "limit": limit + 1})
         rows = await opened.fetchall()
@@ -207,9 +200,17 @@ def search_words(text: str | None) -> str:
     return " & ".join(f"'{word}':*" for word in found)
 
 
-def _statement(
-    wanted: Wanted, words: str, key: _Key, *, down: bool, order: Order, cursor: str | None
-) -> tuple[str, dict[str, Any]]:
+def page_statement(
+    wanted: Wanted, *, order: Order | None = None, falls: bool | None = None, cursor: str | None = None
+) -> tuple[str, dict[str, Any], Order, bool]:
+    """Return the statement of a page and its values but for the reader's and `limit`, the order, and whether it falls."""
+    words = search_words(wanted.text)
+    if order is None:
+        order, falls = (Order.RELEVANCE, None) if words else (Order.CREATED, falls or False)
+    if order is Order.RELEVANCE and not words:
+        order = Order.NAME
+    key = _KEYS[order]
+    down = key.falls if falls is None else falls
     conditions, values = _conditions(wanted, words)
     source = "models"
     if order is Order.RELEVANCE:
@@ -228,7 +229,7 @@ def _statement(
     direction = "desc" if down else "asc"
     statement = f"""select {COLUMNS}, {key.expression} as sorted_by from {source} {MARKED} where {" and ".join(conditions)}
         order by {key.expression} {direction}, models.id {direction} limit %(limit)s"""
-    return statement, values
+    return statement, values, order, down
 
 
 def _conditions(wanted: Wanted, words: str) -> tuple[list[str], dict[str, Any]]:
