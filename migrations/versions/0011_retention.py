@@ -1,7 +1,7 @@
 """Let keys say how long their jobs are kept; count the layers of text encoders.
 
 Adding nullable columns holds each table's lock for a moment; the new check is proven by a look at the keys, of which there are few. The
-release before writes none of these columns, and reads none.
+release before writes none of these columns, and reads none. What scans remember is forgotten, so that the next one counts the layers.
 
 Revision ID: 0011
 Revises: 0021
@@ -21,6 +21,7 @@ def upgrade() -> None:
     op.create_check_constraint(op.f("ck_api_keys_retention_some"), "api_keys", "retention_days > 0")
     op.add_column("jobs", sa.Column("retention_days", sa.Double(), nullable=True))
     op.add_column("models", sa.Column("text_layers", sa.Integer(), nullable=True))
+    op.execute("delete from model_places")
 
 
 def downgrade() -> None:

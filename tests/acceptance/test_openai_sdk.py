@@ -2,7 +2,12 @@
 
 import base64
 import io
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +15,7 @@ import numpy as np
 import openai
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from reference_models.judge import border_colour, centre_colour, nearest_colour
 from tests.fleet_process import FleetProcess
@@ -181,6 +187,12 @@ def test_models_are_listed_and_retrieved(client: openai.OpenAI) -> None:
 ERRORS: list[tuple[Callable[[openai.OpenAI], Any], type[openai.APIStatusError], str | None, str]] = [
     (lambda api: api.images.generate(prompt="x", size="129x128"), openai.BadRequestError, "size", "invalid_request"),
     (lambda api: api.images.generate(prompt="x", model="none"), openai.BadRequestError, "model", "model_unknown"),
+    (
+        lambda api: api.images.generate(prompt="x", extra_body={"clip_skip": 12}),
+        openai.BadRequestError,
+        "clip_skip",
+        "option_unsupported",
+    ),
     (lambda api: api.models.retrieve("none"), openai.NotFoundError, "model", "not_found"),
     (
         lambda api: api.with_options(api_key="wrong").images.generate(prompt="x"),
@@ -191,9 +203,73 @@ ERRORS: list[tuple[Callable[[openai.OpenAI], Any], type[openai.APIStatusError], 
 ]
 
 
-@pytest.mark.parametrize(("call", "kind", "param", "code"), ERRORS, ids=["size", "model", "retrieve", "key"])
+@pytest.mark.parametrize(
+    ("call", "kind", "param", "code"), ERRORS, ids=["size", "model", "clip_skip", "retrieve", "key"]
+)
 def test_error_is_the_clients_own(client: openai.OpenAI, call: Any, kind: Any, param: str | None, code: str) -> None:
     """With the field at fault and a code."""
     with pytest.raises(kind) as refused:
         call(client)
     assert (refused.value.param, refused.value.code) == (param, code)
+
+
+def _native(http: httpx.Client) -> bytes:
+    job = http.post("/v1/jobs", params={"wait": 60}, json={"prompt": PROMPT, **SEED}).json()
+    return http.get(job["images"][0]["url"]).content
+
+
+def _a1111(http: httpx.Client) -> bytes:
+    return base64.b64decode(http.post("/sdapi/v1/txt2img", json={"prompt": PROMPT, **SEED}).json()["images"][0])
+
+
+def _openai(http: httpx.Client) -> bytes:
+    body = http.post("/v1/images/generations", json={"prompt": PROMPT, **SEED}).json()
+    return base64.b64decode(body["data"][0]["b64_json"])
+
+
+@pytest.mark.parametrize("door", [_native, _a1111, _openai], ids=["native", "a1111", "openai"])
+def test_one_job_is_seen_the_same_through_all_doors(
+    http: httpx.Client, source: bytes, door: Callable[[httpx.Client], bytes]
+) -> None:
+    """Its picture is the one that every door draws, is read back to the byte, and is drawn again from its own text."""
+    given = door(http)
+    assert np.array_equal(_pixels(given), _pixels(source))
+    job = http.get("/v1/jobs").json()["items"][0]
+    result = http.get("/v1/results").json()["items"][0]
+    assert (job["state"], job["request"]["prompt"], job["request"]["seed"]) == ("succeeded", PROMPT, 7)
+    assert (result["job"], result["index"], result["prompt"]) == (job["id"], 0, PROMPT)
+    assert result["sha256"] == job["images"][0]["sha256"]
+    assert http.get(job["images"][0]["url"]).content == http.get(result["url"]).content == given
+    # Once from our own metadata, once from A1111's text alone.
+    text = PngInfo()
+    bare = io.BytesIO()
+    with Image.open(io.BytesIO(given)) as picture:
+        text.add_text("parameters", picture.info["parameters"])
+        picture.save(bare, "PNG", pnginfo=text)
+    for file in (given, bare.getvalue()):
+        body = {"image": base64.b64encode(file).decode()}
+        again = http.post("/v1/replay", params={"wait": 60}, json=body).json()
+        assert np.array_equal(_pixels(http.get(again["images"][0]["url"]).content), _pixels(given))
+
+
+def test_documented_examples_run(fleet: FleetProcess, tmp_path: Path) -> None:
+    """Those of the page about doors, word for word, against this fleet."""
+    page = (Path(__file__).parents[2] / "docs" / "doors.md").read_text(encoding="utf-8")
+    section = page[page.index("## OpenAI") :]
+    blocks = re.findall(r"```(python|sh)\n(.*?)```", section, re.DOTALL)
+    assert [kind for kind, _ in blocks] == ["python", "sh"]
+    for kind, text in blocks:
+        program = [sys.executable, "-c"] if kind == "python" else ["bash", "-euc"]
+        done = subprocess.run(
+            [*program, text.replace("http://127.0.0.1:8420", fleet.url)],
+            env=os.environ | {"KEY": fleet.key},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "shapes-sd15" in done.stdout or '"b64_json"' in done.stdout
+    names = {"drawn.png", "image_generation.partial_image.png", "image_generation.completed.png"}
+    assert {file.name for file in tmp_path.iterdir()} == names
