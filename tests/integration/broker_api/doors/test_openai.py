@@ -12,6 +12,7 @@ import openai
 import pytest
 from PIL import Image
 
+from broker_api import submission
 from jobs.errors import OutOfMemory
 from jobs.store import fail
 
@@ -113,6 +114,30 @@ def test_second_try_joins_although_the_first_is_still_waited_for(
         jobs = [call().headers["imagefleet-job"] for call in calls]
     assert jobs[0] == jobs[1] != jobs[2]
     assert world.count("jobs") == 2
+
+
+def test_second_try_waits_for_what_the_first_stores(
+    application: Any, world: Any, painter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client may lose its patience before its job is even stored."""
+    stored = submission.store
+
+    async def slowly(*arguments: Any) -> Any:
+        await asyncio.sleep(0.5)
+        return await stored(*arguments)
+
+    monkeypatch.setattr(submission, "store", slowly)
+
+    async def story() -> None:
+        async with application(world.key()) as (http, _):
+            path, again = "/v1/images/generations", {"x-stainless-retry-count": "1"}
+            first = asyncio.create_task(http.post(path, json=ASKED))
+            await asyncio.sleep(0.2)
+            second = await http.post(path, json=ASKED, headers=again)
+            assert second.json()["data"] == (await first).json()["data"]
+
+    asyncio.run(story())
+    assert world.count("jobs") == len(painter.shown) == 1
 
 
 def test_hundred_parallel_requests_with_one_key_make_one_job(application: Any, world: Any, painter: Any) -> None:
