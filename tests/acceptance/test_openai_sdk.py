@@ -193,7 +193,7 @@ ERRORS: list[tuple[Callable[[openai.OpenAI], Any], type[openai.APIStatusError], 
         "clip_skip",
         "option_unsupported",
     ),
-    (lambda api: api.models.retrieve("none"), openai.NotFoundError, "model", "not_found"),
+    (lambda api: api.models.retrieve("none"), openai.NotFoundError, None, "not_found"),
     (
         lambda api: api.with_options(api_key="wrong").images.generate(prompt="x"),
         openai.AuthenticationError,

@@ -360,7 +360,7 @@ def test_models_are_read_one_by_one(shared_live: Any, shared_world: Any) -> None
         assert found.to_dict()["family"] == "sd15"
         with pytest.raises(openai.NotFoundError) as refused:
             client.models.retrieve("none")
-        assert refused.value.param == "model"
+        assert refused.value.code == "not_found"
 
 
 @pytest.mark.parametrize("masked", [False, True])
