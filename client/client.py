@@ -34,6 +34,7 @@ from client.views import (
     ModelView,
     Page,
     QueueView,
+    Recommendations,
     ResultDetail,
     ResultView,
     SignedUrl,
@@ -278,6 +279,32 @@ class Client:
     def keys(self) -> Page[KeyView]:
         """Return the API keys, revoked ones too; for admins."""
         return self._get(Page[KeyView], "/v1/keys")
+
+    def similar(self, adapter: str, *, sources: str | None = None, limit: int = 10, wait: float = 0) -> Recommendations:
+        """Return adapters like one, named by its id or as jobs name it; `sources` are `weights`, `text`, `use`, by commas."""
+        return self._recommended("similar", {"adapter": adapter}, sources, limit, wait)
+
+    def together(
+        self, adapter: str, *, sources: str | None = None, limit: int = 10, wait: float = 0
+    ) -> Recommendations:
+        """Return adapters that work together with one."""
+        return self._recommended("together", {"adapter": adapter}, sources, limit, wait)
+
+    def suggest(
+        self, prompt: str, *, model: str | None = None, sources: str | None = None, limit: int = 10, wait: float = 3
+    ) -> Recommendations:
+        """Return adapters for a prompt, those alone that fit the model where one is named."""
+        query = {"prompt": prompt} if model is None else {"prompt": prompt, "model": model}
+        return self._recommended("for-prompt", query, sources, limit, wait)
+
+    def _recommended(
+        self, what: str, query: Mapping[str, str], sources: str | None, limit: int, wait: float
+    ) -> Recommendations:
+        params = {**query, "limit": str(limit), "wait": f"{wait:g}"} | ({} if sources is None else {"sources": sources})
+        # The server may wait twice: for its first look, and for the exact comparison.
+        timeout = 2 * wait + _WAIT_MARGIN
+        answer = self._connection.ask("GET", f"/v1/recommendations/{what}", params=params, timeout=timeout)
+        return _understood(Recommendations, answer.content)
 
     def create_key(self, *, owner: str, name: str, scopes: tuple[str, ...] = ("user",)) -> CreatedKey:
         """Create an API key; for admins. Its text is never shown again."""

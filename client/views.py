@@ -195,3 +195,46 @@ class CreatedKey(KeyView):
     """A new API key with its text, shown this once."""
 
     key: str
+
+
+class RecommendedAdapter(View):
+    """An entry of the library that is recommended."""
+
+    id: UUID
+    ref: str
+    kind: str
+    family: str
+    trigger_words: list[str] = []
+    weight: float | None = None
+
+
+class SourceOpinion(View):
+    """What one source says of an entry."""
+
+    score: float
+    why: str
+    exact: bool = True
+
+
+class Recommendation(View):
+    """An entry, how well it fits (0 to 1), and why."""
+
+    adapter: RecommendedAdapter
+    score: float
+    why: str
+    sources: dict[str, SourceOpinion]
+
+
+class SourceReport(View):
+    """What became of one source."""
+
+    state: str
+    share: float
+    why: str
+
+
+class Recommendations(View):
+    """Entries, the best first, and what the sources say of themselves."""
+
+    items: list[Recommendation]
+    sources: dict[str, SourceReport]
