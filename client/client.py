@@ -304,7 +304,7 @@ class Client:
         # The server may wait twice: for its first look, and for the exact comparison.
         timeout = 2 * wait + _WAIT_MARGIN
         answer = self._connection.ask("GET", f"/v1/recommendations/{what}", params=params, timeout=timeout)
-        return _understood(Recommendations, answer.content)
+        return understood(Recommendations, answer.content)
 
     def create_key(self, *, owner: str, name: str, scopes: tuple[str, ...] = ("user",)) -> CreatedKey:
         """Create an API key; for admins. Its text is never shown again."""
