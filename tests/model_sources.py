@@ -42,6 +42,9 @@ class Sources:
     models: dict[int, dict[str, Any]] = field(default_factory=dict)
     #: How many bytes of a file the next requests get before the connection breaks; empty for all of them.
     cuts: deque[int] = field(default_factory=deque)
+    #: How many bytes of a file the next request gets before it hears no more, until `go_on` is set.
+    stalls: deque[int] = field(default_factory=deque)
+    go_on: threading.Event = field(default_factory=threading.Event)
     #: Statuses, with their headers, that the next requests get instead of an answer.
     refusals: deque[tuple[int, Mapping[str, str]]] = field(default_factory=deque)
     ranges: bool = True
@@ -212,6 +215,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         # The one byte by which a plan is made does not count.
+        if self.sources.stalls and length > 1:
+            self.wfile.write(body[: self.sources.stalls.popleft()])
+            self.wfile.flush()
+            self.sources.go_on.wait(30)
+            self.close_connection = True
+            return
         if self.sources.cuts and length > 1:
             self.wfile.write(body[: self.sources.cuts.popleft()])
             self.wfile.flush()
@@ -251,6 +260,7 @@ def serve_sources() -> Iterator[Sources]:
     try:
         yield sources
     finally:
+        sources.go_on.set()
         server.shutdown()
         thread.join(10)
         server.server_close()

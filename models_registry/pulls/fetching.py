@@ -204,6 +204,8 @@ def _append(
         try:
             for chunk in response.iter_raw():
                 file.write(chunk)
+                # What this process holds back would be lost with it.
+                file.flush()
                 digests.update(chunk)
                 size += len(chunk)
                 if size > room.most_bytes or (answer.total is not None and size > answer.total):

@@ -1,8 +1,12 @@
 """Downloads from the hub, from CivitAI and from plain addresses become entries; what cannot become one says why."""
 
 import io
+import os
 import shutil
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,16 @@ from tests.lora_file import lora_bytes
 from tests.model_sources import Sources, sha256
 
 LORA = lora_bytes()
+#: A keeper that does nothing but fetch.
+KEEPER = """
+import sys, threading
+from infra.settings import Settings
+from infra.storage import open_storage
+from keeper.pulling import pulling
+settings = Settings()
+with pulling(settings, sys.argv[1], open_storage(settings.storage), threading.Event()):
+    threading.Event().wait()
+"""
 
 
 def test_hub_file_becomes_an_entry(desk: Desk, sources: Sources, storage: Storage) -> None:
@@ -156,6 +170,32 @@ def test_download_of_a_dead_keeper_goes_on_in_another(desk: Desk, sources: Sourc
     assert sources.of("/cdn/")[0]["range"] == "bytes=100-"
     with pytest.raises(Lost):
         queue.write_plan(desk.connection, dead, plan)
+
+
+def test_download_survives_the_kill_of_its_keeper(
+    desk: Desk, sources: Sources, database_url: str, tmp_path: Path
+) -> None:
+    """A real process is killed in the middle; another goes on from the byte that is on the disk."""
+    sources.repos["ada/hats"] = {"hats.safetensors": LORA}
+    sources.stalls.append(300)
+    identity = desk.order("ada/hats")
+    settings = {
+        "IMAGEFLEET_HOME": str(tmp_path), "IMAGEFLEET_FETCH_ALLOW": "127.0.0.1,localhost", "IMAGEFLEET_HUB_ENDPOINT": sources.url,
+        "IMAGEFLEET_DISK_HEADROOM_BYTES": "0",
+    }  # fmt: skip
+    part = tmp_path / "downloads" / str(identity) / "files" / "hats.safetensors.part"
+    with subprocess.Popen([sys.executable, "-c", KEEPER, database_url], env={**os.environ, **settings}) as keeper:
+        try:
+            while not (part.exists() and part.stat().st_size == 300):
+                assert keeper.poll() is None
+                time.sleep(0.01)
+        finally:
+            keeper.kill()
+    assert not desk.step()
+    desk.connection.execute("update downloads set lease_until = now() - interval '1 second'")
+    assert desk.step()
+    assert desk.row(identity)["state"] == "succeeded"
+    assert [headers.get("range") for headers in sources.of("/cdn/")] == [None, "bytes=300-"]
 
 
 def test_download_is_its_own_entry_when_its_keeper_died_at_the_end(desk: Desk, sources: Sources) -> None:
