@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 
 from cli.failure import CommandFailed
+from cli.folders import model_folders
 from cli.services import find_services
 from infra.celery_app import make_celery
 from infra.guarded_http import AllowListInvalid
@@ -15,6 +16,7 @@ from infra.redis import connect
 from infra.settings import Settings
 from infra.storage import Storage, open_storage
 from keeper.keeper import Keeper
+from keeper.librarian import librarian
 from keeper.pulling import pulling
 
 #: Longer silence of Redis must not hold up the sweeping of leases.
@@ -22,7 +24,7 @@ REDIS_SECONDS = 1.0
 
 
 def keeper() -> None:
-    """Run the caretaker: dead workers' jobs, lost wake-ups, deadlines, retention, downloads."""
+    """Run the caretaker: dead workers' jobs, lost wake-ups, deadlines, retention, downloads, model folders."""
     settings = Settings()
     configure_logging(process="keeper", level=settings.log_level, form=settings.log_format)
     set_title("keeper")
@@ -33,6 +35,7 @@ def keeper() -> None:
     storage = open_storage(settings.storage, endpoint=settings.storage_endpoint)
     with (
         _fetching(settings, services.database_url, storage, stop),
+        librarian(services.database_url, storage, model_folders(settings), settings.watch_seconds, stop),
         connect(services.redis_url, name="keeper", reply_seconds=REDIS_SECONDS) as client,
     ):
         Keeper(

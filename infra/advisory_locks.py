@@ -15,3 +15,5 @@ FIRST_KEY: Final = 0x1F1EE7_0003
 MODEL_SCAN: Final = 0x1F1EE7_0004
 #: One process at a time looks which analyses are missing: two would each ask for the same.
 ANALYSES: Final = 0x1F1EE7_0017
+#: The keeper that looks after the model folders: of several, one scans, hashes and stores.
+MODEL_FOLDERS: Final = 0x1F1EE7_0006

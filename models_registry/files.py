@@ -71,6 +71,9 @@ def refuse_outside(paths: Iterable[Path], roots: Iterable[Path]) -> None:
     """Raise `LinkOutside` for a path that a link leads out of the folders it may lie in; these have no links themselves."""
     roots = list(roots)
     for path in paths:
-        real = path.resolve()
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError):
+            raise FileUnreadable(path, "is a link that leads to itself") from None
         if not any(real.is_relative_to(root) for root in roots):
             raise LinkOutside(path, "is a link that leads out of the folders that are looked through")

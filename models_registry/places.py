@@ -55,12 +55,12 @@ def _below(
         return
     with os.scandir(folder) as found:
         entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    folders = [Path(entry.path) for entry in entries if entry.is_dir()]
+    folders = [Path(entry.path) for entry in entries if _is_folder(entry)]
     # Other programs keep loose VAEs in a folder called `vae`.
     if any(place.name in _PIECES and (place / CONFIG).is_file() for place in folders):
         yield Unrecognised(folder, f"holds parts of a model and no {INDEX}, which says what they are")
         return
-    files = [Path(entry.path) for entry in entries if not entry.is_dir()]
+    files = [Path(entry.path) for entry in entries if not _is_folder(entry)]
     # What lies beside a single file describes it, and is no model of its own.
     beside = {config_folder(path) for path in files if path.suffix.lower() == _SAFETENSORS}
     if is_annotators(folder.parent) and _has_weights(folder):
@@ -72,6 +72,14 @@ def _below(
     if depth > 0:
         for place in (each for each in folders if each not in beside):
             yield from _below(place, depth - 1, seen, reads, is_known)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link that leads to itself must not hide what lies beside it.
+        return False
 
 
 def _is_component(folder: Path, reads: Reads) -> bool:

@@ -35,6 +35,9 @@ HEADER_SHARE = 100
 MAX_TENSORS = 20_000
 #: Trainers of LoRAs write down how often each word of their captions occurred.
 MAX_METADATA_BYTES = 1024 * 1024
+#: A tensor has a handful of each, and free text may hold some; a header of them alone would take a hundred times its size in memory.
+MAX_BRACKETS = 3 * MAX_TENSORS + MAX_METADATA_BYTES // 8
+MAX_COMMAS = 8 * MAX_TENSORS + MAX_METADATA_BYTES // 8
 MAX_RANK = 5
 MAX_NAME = 512
 DTYPE_BYTES: Mapping[str, int] = MappingProxyType(
@@ -153,6 +156,8 @@ def _parse(path: Path, raw: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
     # Counted before parsing, because parsing a bomb is what the limit is there to avoid.
     if raw.count(b'"data_offsets"') > MAX_TENSORS:
         raise TooManyTensors(path, f"names more than {MAX_TENSORS} tensors")
+    if raw.count(b"{") + raw.count(b"[") > MAX_BRACKETS or raw.count(b",") > MAX_COMMAS:
+        raise HeaderInvalid(path, "has a header of more parts than any model's")
     try:
         decoded = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
