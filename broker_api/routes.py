@@ -38,6 +38,7 @@ from broker_api.library.archive_routes import ARCHIVE_ENDPOINTS
 from broker_api.library.entry_routes import ENTRY_ENDPOINTS
 from broker_api.library.pull_routes import DOWNLOAD_ENDPOINTS
 from broker_api.library.recipe_routes import RECIPE_ENDPOINTS
+from broker_api.library.shelf_routes import SHELF_ENDPOINTS
 from broker_api.library.upload_routes import UPLOAD_ENDPOINTS
 from broker_api.pages import docs, landing, openapi
 from broker_api.recommendations.routes import RECOMMENDATION_ENDPOINTS
@@ -228,6 +229,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *WEB_ENDPOINTS, *SDAPI_ENDPOINTS, *OPENAI_ENDPOINTS,
     *RECIPE_ENDPOINTS,
     *DOWNLOAD_ENDPOINTS,
+    *SHELF_ENDPOINTS,
     *ENTRY_ENDPOINTS,
     *ARCHIVE_ENDPOINTS,
     *RECOMMENDATION_ENDPOINTS,

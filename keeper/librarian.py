@@ -67,8 +67,9 @@ class Librarian:
         self._stop = stop
         #: Monotonic time of the next scan that nobody asked for; the start of a fleet has just scanned.
         self._next_watch = time.monotonic() + watch_seconds
-        #: What could not be read or stored, and when it may be tried again.
-        self._passed: dict[UUID, float] = {}
+        #: What was tried, and when it may be tried again should that be needed: hashing it, and storing it.
+        self._hashed: dict[UUID, float] = {}
+        self._stored: dict[UUID, float] = {}
 
     def run(self) -> None:
         """Work until told to stop; whatever is unplugged is tried again."""
@@ -107,20 +108,20 @@ class Librarian:
             if report.added or report.changed:
                 log.info(FOLDERS_SCANNED, found=len(report.found), added=len(report.added), changed=len(report.changed))
             return True
-        hashed = hash_next(connection, self._passed_over())
+        hashed = hash_next(connection, _resting(self._hashed))
         if hashed is not None:
-            self._passed[hashed] = time.monotonic() + RETRY_SECONDS
+            self._hashed[hashed] = time.monotonic() + RETRY_SECONDS
         return hashed is not None
 
     def _store(self, connection: Connection) -> bool:
         try:
-            stored = store_next(connection, self._storage, self._passed_over())
+            stored = store_next(connection, self._storage, _resting(self._stored))
         except StorageError as problem:
             log.warning(STORAGE_AWAY, problem=str(problem))
             return False
         if stored is not None:
             # Once it is stored nobody asks for it; until it can be, others come before it.
-            self._passed[stored] = time.monotonic() + IDLE_SECONDS
+            self._stored[stored] = time.monotonic() + IDLE_SECONDS
             log.info(MODEL_STORED, model=str(stored))
         return stored is not None
 
@@ -145,7 +146,10 @@ class Librarian:
             tell_scan(connection, asked.id, last)
             end_scan(connection, asked.id, report)
 
-    def _passed_over(self) -> list[UUID]:
-        now = time.monotonic()
-        self._passed = {which: until for which, until in self._passed.items() if until > now}
-        return list(self._passed)
+
+def _resting(tried: dict[UUID, float]) -> list[UUID]:
+    """Return what is not to be tried now, and forget what may be again."""
+    now = time.monotonic()
+    for which in [which for which, until in tried.items() if until <= now]:
+        del tried[which]
+    return list(tried)
