@@ -97,11 +97,11 @@ class _Text(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         """End what is not shown."""
-        self._silent -= tag in self._SILENT
+        self._silent = max(0, self._silent - (tag in self._SILENT))
 
     def handle_data(self, data: str) -> None:
         """Keep what is shown."""
-        if self._silent <= 0:
+        if not self._silent:
             self.parts.append(data)
 
 
