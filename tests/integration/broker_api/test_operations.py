@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from broker_api.routes import ENDPOINTS
 from infra.flower import flower_child, flower_url
 from infra.ports import free_port
+from models_registry.entries import Kind
 from tests.picture_files import png
 
 PICTURE: bytes = png(16, 16)
@@ -59,6 +60,21 @@ def test_openapi_as_served_is_valid_and_describes_the_served_paths(live: Any) ->
 WEBSOCKET: Final = "progressSocket"
 
 
+#: What routes that cannot do without a question are asked.
+QUERIES: Final[dict[str, dict[str, str]]] = {
+    "recommendSimilar": {"adapter": "shapes-frame"},
+    "recommendTogether": {"adapter": "shapes-frame"},
+    "recommendForPrompt": {"prompt": "a red circle in a black frame"},
+}
+
+
+@pytest.fixture(scope="module")
+def _adapter(shared_world: Any) -> None:
+    """Register the adapter that examples name."""
+    shared_world.add_model("shapes-frame", kind=Kind.LORA, native_size=0, latent_factor=0, latent_channels=0)
+
+
+@pytest.mark.usefixtures("_adapter")
 @pytest.mark.parametrize(
     "endpoint", [each for each in ENDPOINTS if each.listed and each.name != WEBSOCKET], ids=lambda each: each.name
 )
@@ -75,7 +91,7 @@ def test_every_route_runs_as_its_example_says(shared_live: Any, shared_world: An
         batch = client.post("/v1/batches", json={"jobs": [{"prompt": "x"}]}).json()["id"]
         if endpoint.name == "readBatchEvents":
             client.post(f"/v1/batches/{batch}/cancel")
-        things = {"keys": key, "batches": batch, "fleet": "shapes-sd15"}
+        things = {"keys": key, "batches": batch, "fleet": "shapes-sd15", "recommendations": "shapes-frame"}
         path = endpoint.path.replace("{id}", things.get(endpoint.tag, job)).replace("{n}", "0")
         if endpoint.name == "readSignedImage":
             path = client.post(f"/v1/jobs/{job}/images/0/url", json={}).json()["url"]
@@ -89,7 +105,7 @@ def test_every_route_runs_as_its_example_says(shared_live: Any, shared_world: An
             if endpoint.name == "signIn":
                 # No document shows a key that opens something.
                 body = {"key": shared_world.key("ann")}
-            answer = client.request(endpoint.method, path, json=body)
+            answer = client.request(endpoint.method, path, json=body, params=QUERIES.get(endpoint.name))
     by_status = {each.status: each for each in endpoint.answers}
     assert answer.status_code in by_status
     described = by_status[answer.status_code]

@@ -344,3 +344,18 @@ def test_keeper_removes_garbage_in_small_portions(
     with running(replace(keeper, storage=SlowStorage(storage))):
         eventually(lambda: connection.execute("select count(*) as n from garbage").fetchone() == {"n": 1})
     assert connection.execute("select key from garbage").fetchall() == [{"key": "jobs/stuck"}]
+
+
+def test_keeper_counts_what_jobs_did(keeper: Keeper, connection: Connection) -> None:
+    """What was noted of an entry is counted in one of the next rounds, and the note is gone."""
+    connection.execute(
+        "insert into models (name, kind, layout, family, variant, path, fingerprint, components, weight_bytes, native_size, "
+        "latent_factor, latent_channels) values ('frame', 'lora', 'file', 'sd15', 'lora', '/x', 'f', '[]', 1, 0, 0, 0)"
+    )
+    used = '[{"kind": "lora", "name": "frame", "weight": 1}]'
+    connection.execute(
+        "insert into usage_notes (owner, what, pictures, used) values ('ann', 'succeeded', 1, %s)", (used,)
+    )
+    with running(keeper):
+        eventually(lambda: connection.execute("select from model_usage where uses = 1").fetchone() is not None)
+    assert connection.execute("select from usage_notes").fetchone() is None
