@@ -37,7 +37,9 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         "results": Verb("cli.results", "Search pictures, show how one was drawn, and fetch them."),
         "verify": Verb("cli.verify", "Draw every task with every model at hand, and print what came of it."),
         "models": Verb("cli.models", "List models, fetch, send and look for new ones."),
-        "adapters": Verb("cli.adapters", "Fetch, send and find LoRAs, ControlNets, embeddings, VAEs, upscalers."),
+        "adapters": Verb(
+            "cli.adapters", "Search, change, fetch and send LoRAs, ControlNets, embeddings, VAEs, upscalers."
+        ),
         "downloads": Verb("cli.downloads", "List, watch and steer what the fleet fetches."),
         "workers": Verb("cli.workers", "List the workers, and the queues in which something waits."),
         "keys": Verb("cli.keys", "Create, list and revoke API keys."),

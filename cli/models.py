@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.database import open_database
+from cli.entries import add_commands
 from cli.failure import CommandFailed
 from cli.fleet import open_client
 from cli.folders import model_folders
@@ -123,3 +124,6 @@ def _print(report: ScanReport) -> None:
         typer.secho(f"not offered ({refusal.code}): {plain(str(refusal.path))} {refusal.reason}", fg="yellow")
     if not report.found:
         typer.echo("No models found.")
+
+
+add_commands(app, "models")

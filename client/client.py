@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from client.answers import Answer, segment, understood
 from client.connection import Connection
 from client.errors import FleetUnreachable, PictureDamaged, RequestUnusable, Unavailable
+from client.library import Library, Shelf
 from client.model_files import ModelFiles
 from client.progress import Progress
 from client.pulls import Pulls
@@ -267,6 +268,10 @@ class Client:
         return self._get(
             Page[AdapterView], "/v1/adapters", {name: text for name, text in params.items() if text is not None}
         )
+
+    def library(self, shelf: Shelf = "adapters") -> Library:
+        """Return a way to speak of the entries of one shelf: `models` are the checkpoints, `adapters` everything else."""
+        return Library(self._connection, shelf)
 
     def workers(self) -> Page[WorkerView]:
         """Return the workers, those that are away too."""

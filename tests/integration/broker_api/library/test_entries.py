@@ -1,11 +1,15 @@
 """The library over HTTP: entries are searched, read by every name, changed by who may, and gone only when nobody needs them."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from infra.storage import ObjectMissing
 from models_registry import pins
 from models_registry.entries import Kind
@@ -346,3 +350,43 @@ def test_a_file_is_taken_in_where_it_lies(shelf: Any, shared_live: Any, tmp_path
         assert (refused.status_code, refused.json()["code"]) == (422, "not_safetensors")
     with shared_live.client(shelf.key("bob")) as client:
         assert client.post("/v1/adapters", json={"path": str(folder / "dusk.safetensors")}).status_code == 403
+
+
+def test_the_library_is_used_from_the_command_line(
+    shelf: Any, shared_live: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Listed, found, shown, edited, tagged, activated and deleted, all or none, by the names that people know."""
+    add(shelf, "dusk@v2", tags=("night",))
+    add(shelf, "dawn")
+    settings = {
+        "IMAGEFLEET_HOME": str(tmp_path), "IMAGEFLEET_URL": shared_live.url, "IMAGEFLEET_API_KEY": shelf.key("ann", ("user", "admin")),
+        "COLUMNS": "300",
+    }  # fmt: skip
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+
+    def ran(*arguments: str, status: int = 0) -> str:
+        done = CliRunner().invoke(app, [*arguments])
+        assert done.exit_code == status, (done.output, done.exception)
+        # The server's log goes to the same place.
+        return "".join(
+            line for line in done.output.splitlines(keepends=True) if not re.match(r"\d{4}-\d\d-\d\d ", line)
+        )
+
+    assert [line.split()[0] for line in ran("adapters", "list").splitlines()] == ["name", "dawn", "dusk@v2"]
+    assert [item["ref"] for item in json.loads(ran("adapters", "find", "nig", "--json"))["items"]] == ["dusk@v2"]
+    ran("adapters", "edit", "dawn", "--weight", "0.6", "--alias", "morning", "--description", "first light")
+    shown = ran("adapters", "show", "morning")
+    assert "first light" in shown
+    assert "0.6" in shown
+    ran("adapters", "tag", "dawn", "dusk", "--add", "style", "--remove", "night")
+    assert [each["tag"] for each in json.loads(ran("adapters", "tags", "--json"))] == ["style"]
+    ran("adapters", "activate", "dusk", "dawn")
+    active = json.loads(ran("adapters", "find", "--active", "--json"))["items"]
+    assert {item["ref"]: item["marks"]["position"] for item in active} == {"dusk@v2": 1, "dawn": 2}
+    ran("models", "favourite", "shapes-sd15")
+    assert "favourite" in ran("models", "find", "--favourite")
+    assert "sd15" in ran("models", "show", "shapes-sd15")
+    ran("adapters", "delete", "dawn", "nothing", status=1)
+    assert ran("adapters", "delete", "dawn", "dusk") == "delete: 2\n"
+    assert "No adapters." in ran("adapters", "list")
