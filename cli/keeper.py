@@ -15,6 +15,7 @@ from infra.processes import set_title
 from infra.redis import connect
 from infra.settings import Settings
 from infra.storage import Storage, open_storage
+from keeper.backing_up import backing_up
 from keeper.keeper import Keeper
 from keeper.librarian import librarian
 from keeper.pulling import pulling
@@ -24,7 +25,7 @@ REDIS_SECONDS = 1.0
 
 
 def keeper() -> None:
-    """Run the caretaker: dead workers' jobs, lost wake-ups, deadlines, retention, downloads, model folders."""
+    """Run the caretaker: dead workers' jobs, lost wake-ups, deadlines, retention, downloads, model folders, backups."""
     settings = Settings()
     configure_logging(process="keeper", level=settings.log_level, form=settings.log_format)
     set_title("keeper")
@@ -36,6 +37,7 @@ def keeper() -> None:
     with (
         _fetching(settings, services.database_url, storage, stop),
         librarian(services.database_url, storage, model_folders(settings), settings.watch_seconds, stop),
+        backing_up(services.database_url, storage, stop),
         connect(services.redis_url, name="keeper", reply_seconds=REDIS_SECONDS) as client,
     ):
         Keeper(

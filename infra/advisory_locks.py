@@ -17,3 +17,5 @@ MODEL_SCAN: Final = 0x1F1EE7_0004
 ANALYSES: Final = 0x1F1EE7_0017
 #: The keeper that looks after the model folders: of several, one scans, hashes and stores.
 MODEL_FOLDERS: Final = 0x1F1EE7_0006
+#: One backup of the library is made or restored at a time.
+BACKUP: Final = 0x1F1EE7_0005

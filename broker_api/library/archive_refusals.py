@@ -28,13 +28,6 @@ def refused(reason: ArchiveRefused) -> HttpRefused:
     return _BY_REASON[type(reason)](message, field=reason.member)
 
 
-class BackupUnknown(HttpRefused):
-    """There is no such backup."""
-
-    code = "not_found"
-    status = 404
-
-
 class BackupRunning(HttpRefused):
     """A backup is being made or restored already."""
 

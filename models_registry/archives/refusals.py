@@ -114,7 +114,7 @@ class ImportRefused(ArchiveRefused):
 class RestoreBlocked(ArchiveRefused):
     """An entry that the backup does not have is in use."""
 
-    code = "in_use"
+    code = "restore_blocked"
 
 
 REFUSALS: tuple[type[ArchiveRefused], ...] = (

@@ -122,6 +122,7 @@ def test_migrated_schema_is_the_one_the_code_declares(database_url: str) -> None
     for name in (
         "broker_api.tables",
         "jobs.tables",
+        "models_registry.archives.tables",
         "models_registry.pulls.tables",
         "models_registry.recipes.tables",
         "models_registry.tables",

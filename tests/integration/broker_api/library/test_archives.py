@@ -86,3 +86,33 @@ def test_archive_may_be_larger_than_other_bodies(live: Any, stored: Any) -> None
         other = client.post("/v1/uploads", content=content, headers={"content-type": "image/png"})
     assert (answer.status_code, answer.json()["code"]) == (422, "archive_invalid")
     assert other.status_code == 413
+
+
+def test_backup_is_made_verified_restored_and_deleted(live: Any, stored: Any) -> None:
+    """By an admin alone; its archive can be downloaded, and lies in storage until it is deleted."""
+    with live.client(stored.key("root", ("user", "admin"))) as admin, live.client(stored.key()) as client:
+        assert client.get("/v1/archives/backups").status_code == 403
+        answer = admin.post("/v1/archives/backups", json={"files": "include"})
+        assert answer.status_code == 201, answer.text
+        made, path = answer.json(), answer.headers["location"]
+        assert admin.get("/v1/archives/backups").json()["items"][0] == made == admin.get(path).json()
+        stored.connection.execute("update models set description = 'changed'")
+        verified = admin.post(f"{path}/verify").json()
+        assert (verified["damage"], verified["verified_at"] is not None) == (None, True)
+        restored = admin.post(f"{path}/restore")
+        assert restored.status_code == 200, restored.text
+        assert restored.json()["entries"] == made["entries"]
+        content = admin.get(f"{path}/content").content
+        assert len(content) == made["bytes"]
+        assert stored.connection.execute("select from models where description = 'changed'").fetchall() == []
+        stored.storage.delete(f"backups/{made['id']}.zip")
+        stored.storage.put(f"backups/{made['id']}.zip", content[:-1])
+        refused = admin.post(f"{path}/restore")
+        assert (refused.status_code, refused.json()["code"]) == (422, "archive_damaged")
+        assert admin.delete(path).status_code == 204
+        assert admin.delete(path).status_code == admin.post(f"{path}/restore").status_code == 404
+        plan = admin.put("/v1/archives/schedule", json={"every_hours": 6, "keep": 3}).json()
+        assert plan == admin.get("/v1/archives/schedule").json()
+        assert (plan["every_hours"], plan["keep"], plan["next_at"] is not None) == (6, 3, True)
+        assert admin.put("/v1/archives/schedule", json={"every_hours": 0}).status_code == 422
+    assert [found.key for found in stored.storage.list("backups")] == []
