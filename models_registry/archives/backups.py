@@ -23,7 +23,9 @@ from models_registry.archives.spools import Spool
 from models_registry.archives.writing import About, Member, write_archive
 
 #: What is backed up, in the order in which it is restored. What hangs on `models` beside it can be learnt again, or is a passing need.
-TABLES: Final = ("models", "model_aliases", "model_previews", "model_marks", "recipes")
+TABLES: Final = (
+    "models", "model_aliases", "model_previews", "model_marks", "recipes", "taste_feedback", "taste_preferences",
+)  # fmt: skip
 FOLDER: Final = "backups"
 #: No backup of ours is larger.
 MOST_BYTES: Final = 2**50

@@ -67,7 +67,9 @@ def restore_backup(connection: Connection, storage: Storage, backup: Backup) -> 
                 raise RestoreBlocked(f"{pinned['name']} is in use, and the backup does not have it")
             connection.execute(_UNPIN, (ids,))
             for table in TABLES[1:]:
-                connection.execute(f"delete from {table}")
+                # What an older backup does not know stays as it is.
+                if archive.has(table_member(table)):
+                    connection.execute(f"delete from {table}")
             connection.execute(_GONE, (ids,))
             connection.execute(_NAMELESS)
             counts = {

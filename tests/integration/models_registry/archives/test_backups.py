@@ -27,8 +27,12 @@ from models_registry.archives.schedule import make_what_is_due, read_schedule, s
 from models_registry.pins import pin
 from models_registry.records import Facts
 
-#: Tables that hang on entries and are not backed up: what they hold is passing, or learnt again by a scan.
-PASSING = frozenset({"model_pins", "model_uploads", "downloads", "model_places"})
+#: Tables that hang on entries and are not backed up: what they hold is passing, counted, or learnt again.
+PASSING = frozenset(
+    {
+        "model_pins", "model_uploads", "downloads", "model_places", "analyses", "model_usage", "model_usage_weights", "model_pairs",
+    }
+)  # fmt: skip
 
 
 def tables(registry: Any) -> dict[str, list[Any]]:
