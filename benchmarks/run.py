@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import adapter_switch, batches, engine_overhead, intake, start, whole_job
+from benchmarks import adapter_switch, batches, engine_overhead, intake, library_search, start, whole_job
 from tests.fleet_process import FleetProcess
 
 RESULTS = Path(__file__).parent / "results"
@@ -40,6 +40,7 @@ def main() -> None:
     measurements: dict[str, Callable[[], dict[str, Any]]] = {
         "intake": lambda: _on_a_fleet(intake.measure, workers=0, engine="fake"),
         "batches": lambda: _on_a_fleet(batches.measure, workers=0, engine="fake"),
+        "library_search": lambda: _on_a_fleet(library_search.measure, workers=0, engine="fake"),
         "start": lambda: _on_a_fleet(start.measure, workers=2, engine="fake"),
         "whole_job": lambda: _on_a_fleet(whole_job.measure, workers=1),
         "engine_overhead": engine_overhead.measure,
