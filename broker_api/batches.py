@@ -85,6 +85,7 @@ class ListBatchesQuery(Query):
     """Which batches to list."""
 
     cursor: str | None = Field(default=None, max_length=200, description="`next_cursor` of the page before.")
+    mine: bool = Field(default=False, description="For admins: only one's own.")
     limit: int = Field(default=50, ge=1, le=MOST_LISTED)
 
 
@@ -122,7 +123,12 @@ async def list_batch_page(call: Call) -> Response:
     """Return a page of batches."""
     query = call.query(ListBatchesQuery)
     async with call.services.pool.connection() as connection:
-        items, following = await list_batches(connection, call.principal.sees, cursor=query.cursor, limit=query.limit)
+        items, following = await list_batches(
+            connection,
+            call.principal.owner if query.mine else call.principal.sees,
+            cursor=query.cursor,
+            limit=query.limit,
+        )
     return json_answer(BatchPage(items=items, next_cursor=following))
 
 

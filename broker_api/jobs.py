@@ -50,6 +50,7 @@ class ListQuery(Query):
     model: Name | None = None
     labels: Labels | None = None
     batch: UUID | None = None
+    mine: bool = Field(default=False, description="For admins: only one's own.")
     cursor: str | None = Field(default=None, max_length=200, description="`next_cursor` of the page before.")
     limit: int = Field(default=50, ge=1, le=MOST_LISTED)
 
@@ -149,7 +150,7 @@ async def list_page(call: Call) -> Response:
     async with call.services.pool.connection() as connection:
         items, following = await list_jobs(
             connection,
-            call.principal.sees,
+            call.principal.owner if query.mine else call.principal.sees,
             wanted,
             cursor=query.cursor,
             limit=query.limit,
@@ -226,7 +227,7 @@ def _fresh_view(change: Change, job: NewJob, fleet: Fleet) -> JobView:
     online = [worker for worker in serving if worker.online and worker.state != "draining"]
     fitting = [worker for worker in online if worker.memory_bytes >= job.needs_memory]
     row: dict[str, Any] = {
-        "id": change.job, "state": State.QUEUED, "task": job.parameters.task, "queue": change.queue,
+        "id": change.job, "state": State.QUEUED, "task": job.parameters.task, "queue": change.queue, "batch": None,
         "created_at": change.at, "started_at": None, "finished_at": None, "available_at": change.at, "read_at": change.at,
         "cancel_requested_at": None, "worker": None, "seconds": None, "attempts": 0, "losses": 0, "ahead": None, "images": [],
         "step": 0, "steps": total_steps(job.parameters), "cost": estimated_cost(job.parameters),

@@ -35,6 +35,7 @@ class ResultQuery(Query):
     until: AwareDatetime | None = Field(default=None, description="Ended before then, RFC 3339.")
     seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description="The picture's own.")
     batch: UUID | None = None
+    mine: bool = Field(default=False, description="For admins: only one's own.")
     cursor: str | None = Field(default=None, max_length=200, description="`next_cursor` of the page before.")
     limit: int = Field(default=50, ge=1, le=MOST_LISTED)
 
@@ -78,10 +79,9 @@ async def list_results(call: Call) -> Response:
         seed=query.seed,
         batch=query.batch,
     )
+    owner = call.principal.owner if query.mine else call.principal.sees
     async with call.services.pool.connection() as connection:
-        items, following = await search_results(
-            connection, call.principal.sees, wanted, cursor=query.cursor, limit=query.limit
-        )
+        items, following = await search_results(connection, owner, wanted, cursor=query.cursor, limit=query.limit)
     return json_answer(ResultPage(items=items, next_cursor=following))
 
 

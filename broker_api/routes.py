@@ -3,6 +3,7 @@
 from typing import Final
 
 from broker_api.batch_routes import BATCH_ENDPOINTS
+from broker_api.choices import CHOICE_ENDPOINTS
 from broker_api.doors.openai.routes import OPENAI_ENDPOINTS
 from broker_api.doors.sdapi.routes import SDAPI_ENDPOINTS
 from broker_api.endpoints import Answer, Body, Endpoint, FileBody, parse_json
@@ -226,6 +227,7 @@ _PAGES: Final = (
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *UPLOAD_ENDPOINTS,
     *_JOBS, *RESULT_ENDPOINTS, *BATCH_ENDPOINTS, *_UPLOADS, *FLEET_ENDPOINTS, *_KEYS, *SESSION_ENDPOINTS, *_OPERATIONS, *_PAGES,
+    *CHOICE_ENDPOINTS,
     *WEB_ENDPOINTS, *SDAPI_ENDPOINTS, *OPENAI_ENDPOINTS,
     *RECIPE_ENDPOINTS,
     *DOWNLOAD_ENDPOINTS,

@@ -361,6 +361,7 @@ class JobView(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     queue: str
+    batch: UUID | None = None
     position: int | None = None
     eta_s: float | None = None
     waiting_for: str | None = None

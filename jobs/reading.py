@@ -123,9 +123,9 @@ select {_ahead("would")} as ahead, {_serving("would")} as serving, now() as read
 _MINE: Final = "(%(owner)s::text is null or jobs.owner = %(owner)s)"
 
 # What `view` reads, named one by one: a prepared `jobs.*` fails on every open connection once a migration adds a column.
-_VIEWED: Final = """jobs.id, jobs.state, jobs.task, jobs.request, jobs.queue, jobs.created_at, jobs.started_at, jobs.finished_at,
-    jobs.available_at, jobs.cancel_requested_at, jobs.step, jobs.steps, jobs.cost, jobs.attempts, jobs.losses, jobs.worker, jobs.seconds,
-    jobs.error_code, jobs.error_message, jobs.error_retryable, now() as read_at"""
+_VIEWED: Final = """jobs.id, jobs.state, jobs.task, jobs.request, jobs.queue, jobs.batch, jobs.created_at, jobs.started_at,
+    jobs.finished_at, jobs.available_at, jobs.cancel_requested_at, jobs.step, jobs.steps, jobs.cost, jobs.attempts, jobs.losses,
+    jobs.worker, jobs.seconds, jobs.error_code, jobs.error_message, jobs.error_retryable, now() as read_at"""
 
 _READ: Final = f"""select {_VIEWED}, {_IMAGES}, {_AHEAD}, {_WAITING} from jobs where jobs.id = %(job)s and {_MINE}"""
 
@@ -226,6 +226,7 @@ def view(row: Mapping[str, Any], pace: Pace = UNKNOWN_PACE) -> JobView:
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         queue=row["queue"],
+        batch=row["batch"],
         position=None if row["ahead"] is None else row["ahead"]["jobs"] + 1,
         eta_s=_eta(row, pace),
         waiting_for=_waiting_for(row),

@@ -1,7 +1,6 @@
 """One fleet with the reference models and one Chromium for all browser tests; each test has a browser context of its own."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +10,8 @@ from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from broker_api.web_app import FOLDER, INDEX
 from tests.fleet_process import FleetProcess
+from tests.web.chromium import CHROMIUM, OPTIONS
 from tests.web.visitor import Visitor
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def _lacks(what: str, cure: str) -> None:
@@ -50,7 +48,7 @@ def playwright() -> Iterator[Playwright]:
 def browser(playwright: Playwright, fleet: FleetProcess) -> Iterator[Browser]:
     """Run the system's Chromium."""
     del fleet
-    running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    running = playwright.chromium.launch(executable_path=CHROMIUM, args=list(OPTIONS))
     try:
         yield running
     finally:

@@ -7,7 +7,9 @@ from tests.fleet_process import FleetProcess
 from tests.web.visitor import Visitor
 
 #: Path to the heading that says that the view is there.
-VIEWS = {"/draw": "Draw", "/fleet": "Fleet", "/analytics": "Analytics", "/settings": "Settings"}
+VIEWS = {
+    "/draw": "Draw", "/gallery": "Gallery", "/queue": "Queue", "/fleet": "Fleet", "/analytics": "Analytics", "/settings": "Settings",
+}  # fmt: skip
 PHONE = {"width": 375, "height": 740}
 
 

@@ -2,19 +2,28 @@ import { defineStore } from 'pinia'
 import { computed, ref } from 'vue'
 
 import { api, ask } from '@/api/client'
-import type { AdapterView, ModelView } from '@/api/types'
+import type { AdapterView, ModelView, PreprocessorView, SchedulerView } from '@/api/types'
 
 /** What can be asked for: models, and what goes beside them. */
 export const useCatalogue = defineStore('catalogue', () => {
   const models = ref<ModelView[]>([])
   const adapters = ref<AdapterView[]>([])
+  const schedulers = ref<SchedulerView[]>([])
+  const preprocessors = ref<PreprocessorView[]>([])
   const loaded = ref(false)
   const standard = computed(() => models.value.find((model) => model.is_default) ?? models.value[0])
 
   async function load(): Promise<void> {
-    const [known, beside] = await Promise.all([ask(api.GET('/v1/models')), ask(api.GET('/v1/adapters'))])
+    const [known, beside, sampling, preparing] = await Promise.all([
+      ask(api.GET('/v1/models')),
+      ask(api.GET('/v1/adapters')),
+      ask(api.GET('/v1/schedulers')),
+      ask(api.GET('/v1/preprocessors')),
+    ])
     models.value = known.items
     adapters.value = beside.items
+    schedulers.value = sampling.items
+    preprocessors.value = preparing.items.filter((each) => each.available)
     loaded.value = true
   }
 
@@ -33,5 +42,5 @@ export const useCatalogue = defineStore('catalogue', () => {
     )
   }
 
-  return { models, adapters, loaded, standard, load, model, fitting }
+  return { models, adapters, schedulers, preprocessors, loaded, standard, load, model, fitting }
 })

@@ -12,6 +12,7 @@ export interface LiveJob {
   previews: Record<number, string>
 }
 
+const MOST_RECENT = 12
 const RUNNING = new Set<JobEvent['type']>(['started', 'progress', 'preview', 'image'])
 
 /** Jobs that the page follows, newest first, over one WebSocket. */
@@ -41,10 +42,14 @@ export const useJobs = defineStore('jobs', () => {
     follow(await ask(api.POST('/v1/jobs/{id}/cancel', { params: { path: { id } } })))
   }
 
-  /** Take what waits or runs, wherever it was sent from. */
-  async function followActive(): Promise<void> {
-    const page = await ask(api.GET('/v1/jobs', { params: { query: { active: true, limit: 100 } } }))
-    page.items.forEach(follow)
+  /** Take one's own that wait or run, wherever they were sent from, and the last that ended; batches stand in the queue. */
+  async function followRecent(): Promise<void> {
+    const [active, recent] = await Promise.all([
+      ask(api.GET('/v1/jobs', { params: { query: { active: true, mine: true, limit: 100 } } })),
+      ask(api.GET('/v1/jobs', { params: { query: { mine: true, limit: MOST_RECENT } } })),
+    ])
+    const shown = [...active.items, ...(jobs.size ? [] : recent.items)]
+    shown.filter((view) => !view.batch).forEach(follow)
   }
 
   function forget(id: string): void {
@@ -83,7 +88,7 @@ export const useJobs = defineStore('jobs', () => {
     }
   }
 
-  return { jobs, newest, active, connected, follow, followActive, find, cancel, renew, forget, clear }
+  return { jobs, newest, active, connected, follow, followRecent, find, cancel, renew, forget, clear }
 })
 
 export function isActive(view: JobView): boolean {
