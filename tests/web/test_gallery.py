@@ -16,7 +16,7 @@ MOST_NODES = 900
 #: Pixels.
 FAR = 100_000
 #: The next pictures have come, or are not needed yet.
-_MORE_BELOW = "scrollY + 2 * innerHeight < document.documentElement.scrollHeight"
+_MORE_BELOW = "() => scrollY + 2 * innerHeight < document.documentElement.scrollHeight"
 
 
 @pytest.fixture(scope="module")
