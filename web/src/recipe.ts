@@ -143,8 +143,8 @@ export function requestOf(recipe: Recipe): JobRequest {
 
 /** Read a recipe back from the parameters of a job or picture; what they do not say stays as it was. */
 export function recipeOf(from: Parameters, before: Recipe): Recipe {
-  const recipe: Recipe = { ...before, controls: [], loras: [], source: null, mask: null, hires: null, seed: from.seed }
-  if ('image' in from) recipe.source = uploaded(from.image, from.width, from.height)
+  const recipe: Recipe = { ...before, controls: [], loras: [], source: null, mask: null, hires: null, seed: from.seed ?? -1 }
+  if ('image' in from) recipe.source = uploaded(from.image, from.width ?? 0, from.height ?? 0)
   if ('upscaler_scale' in from) {
     return {
       ...recipe,
@@ -154,7 +154,8 @@ export function recipeOf(from: Parameters, before: Recipe): Recipe {
       upscale: from.scale,
     }
   }
-  if ('preprocessor' in from) return { ...before, task: 'img2img', source: recipe.source }
+  // What draws nothing has no more to say than its picture.
+  if (!('num_images' in from) || !('guidance_scale' in from)) return { ...before, task: 'img2img', source: recipe.source }
   Object.assign(recipe, {
     task: from.task ?? 'txt2img',
     prompt: from.prompt,
