@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
 
 from cli.database import open_database
 from cli.entries import add_commands
@@ -14,6 +16,7 @@ from cli.folders import model_folders
 from cli.model_uploads import upload
 from cli.output import plain, print_json, print_table, size
 from cli.pulls import lookup, pull
+from cli.shelves import check
 from client.views import AdapterView, ModelView
 from infra.settings import Settings
 from models_registry.entries import Kind, ModelRef
@@ -25,6 +28,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="List models,
 app.command()(pull)
 app.command()(upload)
 app.command()(lookup)
+app.command()(check)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -84,6 +88,10 @@ def scan(
         list[Path] | None, typer.Argument(help="By default IMAGEFLEET_MODELS and the fleet's own.")
     ] = None,
     *,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Open everything, also what has not changed or was taken out of the library."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Look through folders for models: offer what is new, mark what is gone, say what is refused and why."""
@@ -91,8 +99,11 @@ def scan(
     chosen = folders or model_folders(settings)
     if not chosen:
         raise CommandFailed("There is no folder to look through: name one, or set IMAGEFLEET_MODELS.")
-    with open_database(settings) as connection:
-        report = scan_folders(connection, chosen)
+    with open_database(settings) as connection, Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Looking through the folders", total=None)
+        report = scan_folders(
+            connection, chosen, again=again, progress=lambda told: bar.update(task, completed=told.seen)
+        )
     if as_json:
         print_json(_as_data(report))
     else:

@@ -24,6 +24,7 @@ from client.library import Library, Shelf
 from client.model_files import ModelFiles
 from client.progress import Progress
 from client.pulls import Pulls
+from client.shelves import Shelves
 from client.sse import frames
 from client.views import (
     FINAL_EVENTS,
@@ -68,6 +69,7 @@ class Client:
         self.url = self._connection.url
         #: Fetches models, and looks up what is there.
         self.pulls = Pulls(self._connection)
+        self.shelves = Shelves(self._connection)
         #: Sends models' files.
         self.model_files = ModelFiles(self._connection)
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from client.client import Client
 from infra.database import Connection, connect
 from keeper.duties import tidy
 from keeper.librarian import Librarian
@@ -108,3 +109,17 @@ def test_shelves_are_for_admins(world: Any, client: httpx.Client) -> None:
     for path in ("missing", "orphans", "duplicates"):
         assert client.get(f"/v1/library/{path}", headers=user).status_code == 403
     assert client.post("/v1/library/scans", json={}, headers=user).status_code == 403
+
+
+def test_client_settles_what_it_finds(world: Any, start_server: Any, line: Connection, tmp_path: Path) -> None:
+    """The typed client understands every answer about the shelves."""
+    path = write_tensors(tmp_path / "word", {"emb_params": (2, 16)})
+    taken = [take_in(line, path, Wanted(name), storage=None) for name in ("one", "two", "three")]
+    with start_server() as live, Client(live.url, world.key("root", ["admin"])) as client:
+        assert [len(each.entries) for each in client.shelves.duplicates().items] == [3]
+        line.execute("update models set missing_since = now() where name = 'three'")
+        (away,) = client.shelves.missing().items
+        assert client.shelves.forget([away.id]).deleted == [taken[2].id]
+        assert client.shelves.keep(taken[0].id).deleted == [taken[1].id]
+        assert client.shelves.orphans().items == []
+        assert client.shelves.remove_orphans().removed == 0
