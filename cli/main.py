@@ -40,6 +40,9 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         "adapters": Verb(
             "cli.adapters", "Search, change, fetch and send LoRAs, ControlNets, embeddings, VAEs, upscalers."
         ),
+        "compose": Verb("cli.compose", "Turn adapters into a prompt, and draw it."),
+        "recipes": Verb("cli.recipes", "List, show, keep, draw and delete recipes."),
+        "archives": Verb("cli.archives", "Export, import, back up and restore the library."),
         "downloads": Verb("cli.downloads", "List, watch and steer what the fleet fetches."),
         "workers": Verb("cli.workers", "List the workers, and the queues in which something waits."),
         "keys": Verb("cli.keys", "Create, list and revoke API keys."),

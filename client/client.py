@@ -18,6 +18,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from client.answers import Answer, segment, understood
+from client.archives import Archives
 from client.connection import Connection
 from client.errors import FleetUnreachable, PictureDamaged, RequestUnusable, Unavailable
 from client.library import Library, Shelf
@@ -274,6 +275,10 @@ class Client:
     def library(self, shelf: Shelf = "adapters") -> Library:
         """Return a way to speak of the entries of one shelf: `models` are the checkpoints, `adapters` everything else."""
         return Library(self._connection, shelf)
+
+    def archives(self) -> Archives:
+        """Return what exports, imports, backs up, composes and keeps recipes."""
+        return Archives(self._connection)
 
     def workers(self) -> Page[WorkerView]:
         """Return the workers, those that are away too."""

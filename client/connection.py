@@ -2,7 +2,7 @@
 
 import ipaddress
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Self
@@ -106,6 +106,29 @@ class Connection:
         timeout = httpx.Timeout(self._http.timeout.connect, read=_STREAM_SILENCE)
         try:
             with self._http.stream("GET", path, headers=dict(headers), timeout=timeout) as response:
+                if not response.is_success:
+                    response.read()
+                yield self._checked(response)
+        except httpx.TransportError as error:
+            raise FleetUnreachable(self.url, _reason(error)) from None
+
+    @contextmanager
+    def transfer(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        content: Iterable[bytes] | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[httpx.Response]:
+        """Send or fetch what is too large to hold, once, taking what time it takes; raise a `ClientError` when it is refused or breaks."""
+        timeout = httpx.Timeout(self._http.timeout.connect, read=None)
+        try:
+            with self._http.stream(
+                method, path, json=body, content=content, params=params, headers=headers, timeout=timeout
+            ) as response:
                 if not response.is_success:
                     response.read()
                 yield self._checked(response)
