@@ -44,6 +44,7 @@ def _draw(page: Page) -> None:
     page.goto("/draw")
     page.get_by_label("Prompt", exact=True).fill("a yellow star on a black background <lora:shapes-frame:0.8>")
     page.get_by_text("LoRAs", exact=True).click()
+    page.evaluate("scrollTo(0, 0)")
 
 
 def _detail(page: Page) -> None:
@@ -67,6 +68,9 @@ SHOTS: Final[Mapping[str, Callable[[Page], None]]] = MappingProxyType(
         "gallery": _go("/gallery"),
         "picture": _detail,
         "queue": _go("/queue"),
+        "fleet": _go("/fleet"),
+        "analytics": _go("/analytics"),
+        "settings": _go("/settings"),
     }
 )
 

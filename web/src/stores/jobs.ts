@@ -46,7 +46,7 @@ export const useJobs = defineStore('jobs', () => {
   async function followRecent(): Promise<void> {
     const [active, recent] = await Promise.all([
       ask(api.GET('/v1/jobs', { params: { query: { active: true, mine: true, limit: 100 } } })),
-      ask(api.GET('/v1/jobs', { params: { query: { mine: true, limit: MOST_RECENT } } })),
+      ask(api.GET('/v1/jobs', { params: { query: { mine: true, state: 'succeeded', limit: MOST_RECENT } } })),
     ])
     const shown = [...active.items, ...(jobs.size ? [] : recent.items)]
     shown.filter((view) => !view.batch).forEach(follow)
