@@ -9,10 +9,11 @@ from broker_api.pictures import Pictures
 from broker_api.services import Services
 from broker_api.snapshots import Snapshot
 from broker_api.watching import HangUp, fingerprint
+from jobs import watches
 from jobs.changes import Change
 from jobs.contract import JobRequest
 from jobs.errors import AdapterUnknown, HardwareUnknown, ModelUnknown, PreprocessorUnknown, TooLargeForFleet
-from jobs.intake import NewJob, submit
+from jobs.intake import Accepted, NewJob, submit
 from jobs.pictures import upload_ref, with_pictures
 
 
@@ -71,10 +72,7 @@ async def store(services: Services, admitted: Admitted) -> Submitted:
     await services.pictures.keep(new.owner, admitted.pictures)
     async with services.pool.connection() as connection:
         accepted = await submit(connection, new)
-    if accepted.change is not None:
-        services.relay.announce(accepted.change)
-        services.metrics.accepted.labels(new.parameters.task).inc()
-    return Submitted(accepted.job, new, accepted.change)
+    return _announced(services, new, accepted)
 
 
 async def store_watched(
@@ -86,11 +84,22 @@ async def store_watched(
     """
     watching, new = services.watching, admitted.new
     mark = fingerprint(door, caller.key_id, new.request_hash)
+    # Of those who wait for their turn in the database, one of each process is enough to hold a connection.
     async with watching.turn(mark):
-        if new.idempotency_key is None:
-            left_behind = await watching.join(caller.owner, mark, again=again)
-            if left_behind is not None:
-                return Submitted(left_behind, new, None)
-        submitted = await store(services, admitted)
-        await watching.begin(submitted.job, mark, hang_up)
-    return submitted
+        await services.pictures.keep(new.owner, admitted.pictures)
+        async with services.pool.connection() as connection, connection.transaction():
+            if new.idempotency_key is None:
+                await watches.take_turn(connection, mark)
+                left_behind = await watching.join(connection, caller.owner, mark, again=again)
+                if left_behind is not None:
+                    return Submitted(left_behind, new, None)
+            accepted = await submit(connection, new)
+            await watching.begin(connection, accepted.job, mark, hang_up)
+    return _announced(services, new, accepted)
+
+
+def _announced(services: Services, new: NewJob, accepted: Accepted) -> Submitted:
+    if accepted.change is not None:
+        services.relay.announce(accepted.change)
+        services.metrics.accepted.labels(new.parameters.task).inc()
+    return Submitted(accepted.job, new, accepted.change)

@@ -22,7 +22,7 @@ from broker_api.problems import DATABASE_ERRORS
 from broker_api.refusals import HeaderInvalid
 from broker_api.waiting import Outcome, wait_for_end
 from infra.clock import Clock
-from infra.database import AsyncPool
+from infra.database import AsyncConnection, AsyncPool
 from infra.logging import get_logger
 from jobs import watches
 from jobs.changes import Change
@@ -84,18 +84,16 @@ class Watching:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def turn(self, print_: str) -> asyncio.Lock:
-        """Return what equal requests of one caller hold in turn, so that a second try sees what the first one stores."""
+        """Return what equal requests of one caller to this process hold in turn; `watches.take_turn` does it for the fleet."""
         return self._turns.setdefault(print_, asyncio.Lock())
 
-    async def join(self, owner: str, print_: str, *, again: bool) -> UUID | None:
+    async def join(self, connection: AsyncConnection, owner: str, print_: str, *, again: bool) -> UUID | None:
         """Return the job this caller left behind a moment ago, if any; with `again` also one whose caller's leaving is not known yet."""
-        async with self._pool.connection() as connection:
-            return await watches.join(connection, owner, print_, self._grace, again=again)
+        return await watches.join(connection, owner, print_, self._grace, again=again)
 
-    async def begin(self, job: UUID, print_: str, what: HangUp) -> None:
+    async def begin(self, connection: AsyncConnection, job: UUID, print_: str, what: HangUp) -> None:
         """Write down that a caller waits for a job."""
-        async with self._pool.connection() as connection:
-            await watches.begin(connection, job, print_, keep=what == "keep")
+        await watches.begin(connection, job, print_, keep=what == "keep")
 
     async def wait(self, jobs: Sequence[UUID], seconds: float, receive: Receive) -> Outcome:
         """Return when all these jobs have ended, the time is up, the caller has left, or the server stops."""

@@ -12,6 +12,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import tuple_row
 
+from infra.advisory_locks import EQUAL_REQUESTS
 from jobs.changes import Change
 from jobs.control import cancel
 
@@ -35,6 +36,7 @@ update watches set waiting = true, seen_at = now() where job = (
 ) returning job
 """
 
+_TURN: Final = "select pg_advisory_xact_lock(%(requests)s, hashtext(%(fingerprint)s))"
 _RENEW: Final = """update watches set seen_at = now(), waiting = waiting or job = any (%(waiting)s)
 where job = any (%(watched)s)"""
 _LEAVE: Final = "update watches set waiting = false, seen_at = now() where job = %(job)s"
@@ -45,6 +47,11 @@ delete from watches where case when waiting then seen_at < now() - make_interval
     else seen_at < now() - make_interval(secs => %(grace)s) end
 returning job, keep
 """
+
+
+async def take_turn(connection: "psycopg.AsyncConnection[Any]", fingerprint: str) -> None:
+    """Let the caller's transaction hold what equal requests hold in turn, so that a second try sees what the first one stores."""
+    await connection.execute(_TURN, {"requests": EQUAL_REQUESTS, "fingerprint": fingerprint})
 
 
 async def begin(connection: "psycopg.AsyncConnection[Any]", job: UUID, fingerprint: str, *, keep: bool) -> None:

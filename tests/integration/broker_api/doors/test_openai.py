@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import time
 from collections.abc import Callable, Iterator
@@ -116,24 +117,28 @@ def test_second_try_joins_although_the_first_is_still_waited_for(
     assert world.count("jobs") == 2
 
 
+@pytest.mark.parametrize("servers", [1, 2])
 def test_second_try_waits_for_what_the_first_stores(
-    application: Any, world: Any, painter: Any, monkeypatch: pytest.MonkeyPatch
+    application: Any, world: Any, painter: Any, monkeypatch: pytest.MonkeyPatch, servers: int
 ) -> None:
-    """A client may lose its patience before its job is even stored."""
-    stored = submission.store
+    """A client may lose its patience before its job is even stored, and its next try may reach another server."""
+    stored, begun = submission.submit, asyncio.Event()
 
     async def slowly(*arguments: Any) -> Any:
+        begun.set()
         await asyncio.sleep(0.5)
         return await stored(*arguments)
 
-    monkeypatch.setattr(submission, "store", slowly)
+    monkeypatch.setattr(submission, "submit", slowly)
 
     async def story() -> None:
-        async with application(world.key()) as (http, _):
+        key = world.key()
+        async with contextlib.AsyncExitStack() as stack:
+            doors = [(await stack.enter_async_context(application(key)))[0] for _ in range(servers)]
             path, again = "/v1/images/generations", {"x-stainless-retry-count": "1"}
-            first = asyncio.create_task(http.post(path, json=ASKED))
-            await asyncio.sleep(0.2)
-            second = await http.post(path, json=ASKED, headers=again)
+            first = asyncio.create_task(doors[0].post(path, json=ASKED))
+            await begun.wait()
+            second = await doors[-1].post(path, json=ASKED, headers=again)
             assert second.json()["data"] == (await first).json()["data"]
 
     asyncio.run(story())
