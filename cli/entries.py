@@ -8,13 +8,13 @@ import typer
 from cli.failure import CommandFailed
 from cli.fleet import open_client
 from cli.output import age, print_json, print_table, size
-from client.library import EntryView, Library, Shelf
+from client.library import EntryView, Library, Shelf, Uses
 from infra.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Which = Annotated[str, typer.Argument(help="Its id or name: `name@version`, `name` for the newest version, an alias.")]
 Several = Annotated[list[str], typer.Argument(help="Their ids or names.")]
-HEADINGS = ("name", "kind", "family", "weights", "tags", "marks", "added")
+HEADINGS = ("name", "kind", "family", "weights", "tags", "marks", "uses", "added")
 
 
 def add_commands(app: typer.Typer, shelf: Shelf) -> None:
@@ -40,7 +40,9 @@ def _add_readers(app: typer.Typer, shelf: Shelf) -> None:
         favourite: Annotated[bool, typer.Option("--favourite", help="Only favourites.")] = False,
         active: Annotated[bool, typer.Option("--active", help="Only what is in the stack that is composed.")] = False,
         missing: Annotated[bool, typer.Option("--missing", help="Those whose files are away.")] = False,
-        sort: Annotated[str | None, typer.Option(help="name, created, updated, size, rating or relevance.")] = None,
+        sort: Annotated[
+            str | None, typer.Option(help="name, created, updated, size, rating, relevance or uses.")
+        ] = None,
         limit: Annotated[int, typer.Option(min=1, max=1000, help="So many at most.")] = 50,
         as_json: AsJson = False,
     ) -> None:
@@ -163,6 +165,7 @@ def _row(entry: EntryView) -> tuple[str, ...]:
         size(entry.bytes),
         ", ".join(entry.tags),
         ", ".join(filter(None, told)),
+        str(entry.usage.uses) if entry.usage.uses else "",
         age(entry.created_at),
     )
 
@@ -184,7 +187,23 @@ def _facts(entry: EntryView) -> list[tuple[str, str]]:
         ("source", entry.source),
         ("owner", entry.owner or "the fleet"),
         ("visibility", entry.visibility),
+        ("used", _use(entry.usage)),
         ("missing", f"for {age(entry.missing_since)}" if entry.missing_since else ""),
         ("description", entry.description),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _use(usage: Uses) -> str:
+    if not usage.uses:
+        return ""
+    told = [f"{usage.uses} times"]
+    if usage.last_used_at is not None:
+        told.append(f"{age(usage.last_used_at)} ago")
+    if usage.typical_weight is not None:
+        told.append(f"at {usage.typical_weight:g}")
+    if usage.mean_seconds is not None:
+        told.append(f"{usage.mean_seconds:.1f} s each")
+    if usage.failure_share:
+        told.append(f"{usage.failure_share:.0%} failed")
+    return ", ".join(told)

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -52,6 +52,9 @@ _BEFORE_ALL = (-1, -1)
 _WAIT_MARGIN = 30.0
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
+_LONGEST_PAGE = "1000"
+
+Listed = TypeVar("Listed", bound=BaseModel)
 
 
 class _EndSeenError(Exception):
@@ -262,15 +265,14 @@ class Client:
         return f"{self.url}{signed.url}"
 
     def models(self) -> Page[ModelView]:
-        """Return the models that can be asked for."""
-        return self._get(Page[ModelView], "/v1/models")
+        """Return all models that can be asked for, however many requests that takes."""
+        return self._whole(Page[ModelView], "/v1/models", {})
 
     def adapters(self, *, kind: str | None = None, family: str | None = None) -> Page[AdapterView]:
-        """Return the LoRAs, ControlNets, embeddings, VAEs, upscalers and annotators, of one kind or family if asked."""
+        """Return all LoRAs, ControlNets, embeddings, VAEs, upscalers and annotators, of one kind or family if asked."""
         params = {"kind": kind, "family": family}
-        return self._get(
-            Page[AdapterView], "/v1/adapters", {name: text for name, text in params.items() if text is not None}
-        )
+        given = {name: text for name, text in params.items() if text is not None}
+        return self._whole(Page[AdapterView], "/v1/adapters", given)
 
     def library(self, shelf: Shelf = "adapters") -> Library:
         """Return a way to speak of the entries of one shelf: `models` are the checkpoints, `adapters` everything else."""
@@ -327,6 +329,16 @@ class Client:
     def revoke_key(self, key: str) -> None:
         """Revoke an API key by its id; for admins."""
         self._connection.ask("DELETE", f"/v1/keys/{segment(key)}")
+
+    def _whole(self, kind: type[Page[Listed]], path: str, params: Mapping[str, str]) -> Page[Listed]:
+        """Return all pages of a list as one."""
+        whole = self._get(kind, path, {**params, "limit": _LONGEST_PAGE})
+        cursor = whole.next_cursor
+        while cursor is not None:
+            page = self._get(kind, path, {**params, "limit": _LONGEST_PAGE, "cursor": cursor})
+            whole.items.extend(page.items)
+            cursor = page.next_cursor
+        return whole.model_copy(update={"next_cursor": None})
 
     def _get(self, kind: type[Answer], path: str, params: Mapping[str, str] | None = None) -> Answer:
         return understood(kind, self._connection.ask("GET", path, params=params).content)

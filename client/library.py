@@ -23,6 +23,16 @@ class Marks(View):
     weight: float | None = None
 
 
+class Uses(View):
+    """What all jobs did with an entry."""
+
+    uses: int = 0
+    last_used_at: datetime | None = None
+    typical_weight: float | None = None
+    mean_seconds: float | None = None
+    failure_share: float = 0.0
+
+
 class EntryView(View):
     """One entry, whatever its kind."""
 
@@ -49,6 +59,7 @@ class EntryView(View):
     aliases: list[str]
     sha256: str | None
     marks: Marks
+    usage: Uses = Uses()
     created_at: datetime
     updated_at: datetime
     missing_since: datetime | None

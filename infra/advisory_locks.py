@@ -19,5 +19,5 @@ ANALYSES: Final = 0x1F1EE7_0017
 MODEL_FOLDERS: Final = 0x1F1EE7_0006
 #: One backup of the library is made or restored at a time.
 BACKUP: Final = 0x1F1EE7_0005
-#: The first of two numbers, which have a space of their own; the second is a hash of the request: equal ones are stored one after the other.
+#: Equal requests are stored one after the other: the first of two numbers, which have a space of their own; the second is their hash.
 EQUAL_REQUESTS: Final = 0x1F1EE7

@@ -64,6 +64,18 @@ model_usage_weights = Table(
     Column("uses", BigInteger, nullable=False),
 )
 
+#: The sums of `model_usage` over all owners, kept by a trigger; each entry has a row from the moment it is added.
+model_use_totals = Table(
+    "model_use_totals",
+    metadata,
+    Column("model", Uuid, ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("uses", BigInteger, nullable=False, server_default="0"),
+    Column("failures", BigInteger, nullable=False, server_default="0"),
+    Column("seconds", Double, nullable=False, server_default="0"),
+    Column("last_at", DateTime(timezone=True)),
+    Index("model_use_totals_by_uses", "uses", "model"),
+)
+
 #: How often two LoRAs were used in one successful job; the smaller id first.
 model_pairs = Table(
     "model_pairs",

@@ -46,23 +46,33 @@ class Order(StrEnum):
 
 
 @dataclass(frozen=True)
-class _Key:
+class Ordering:
     """How an order is written in SQL; `id` decides between equals."""
 
+    name: str
     expression: str
     type: str
     #: What a cursor holds of it.
     value: TypeAdapter[Any]
     falls: bool
+    #: Beside `models` in a `from`: what the expression is about, with a row for every entry.
+    join: str = ""
+    #: The entry's id, where the index of the expression has it.
+    id: str = "models.id"
 
 
-_KEYS: Final[Mapping[Order, _Key]] = {
-    Order.NAME: _Key("lower(models.name)", "text", TypeAdapter(_Stored), falls=False),
-    Order.CREATED: _Key("models.found_at", "timestamptz", TypeAdapter(datetime), falls=True),
-    Order.UPDATED: _Key("models.changed_at", "timestamptz", TypeAdapter(datetime), falls=True),
-    Order.SIZE: _Key("models.weight_bytes", "bigint", TypeAdapter(_Count), falls=True),
-    Order.RATING: _Key("coalesce(marks.rating, 0)", "int", TypeAdapter(_Count), falls=True),
-    Order.RELEVANCE: _Key("ts_rank(models.search, to_tsquery('simple', %(words)s))::float8", "float8", TypeAdapter(float), falls=True),
+_ORDERINGS: Final[Mapping[Order, Ordering]] = {
+    Order(each.name): each
+    for each in (
+        Ordering("name", "lower(models.name)", "text", TypeAdapter(_Stored), falls=False),
+        Ordering("created", "models.found_at", "timestamptz", TypeAdapter(datetime), falls=True),
+        Ordering("updated", "models.changed_at", "timestamptz", TypeAdapter(datetime), falls=True),
+        Ordering("size", "models.weight_bytes", "bigint", TypeAdapter(_Count), falls=True),
+        Ordering("rating", "coalesce(marks.rating, 0)", "int", TypeAdapter(_Count), falls=True),
+        Ordering(
+            "relevance", "ts_rank(models.search, to_tsquery('simple', %(words)s))::float8", "float8", TypeAdapter(float), falls=True
+        ),
+    )
 }  # fmt: skip
 
 
@@ -117,8 +127,10 @@ class PageInvalid(ValueError):
     """The cursor is not one that this list, in this order, gave out."""
 
 
-class _Cursor(BaseModel):
-    order: Order
+class Cursor(BaseModel):
+    """Where a page ended: by what it was sorted, and its last entry."""
+
+    order: str
     falls: bool
     value: Any
     id: UUID
@@ -141,24 +153,40 @@ async def list_entries(
     wanted: Wanted,
     *,
     reader: Reader,
-    order: Order | None = None,
+    order: Order | Ordering | None = None,
     falls: bool | None = None,
     cursor: str | None = None,
     limit: int = 100,
 ) -> tuple[list[Entry], str | None]:
-    """Return a page of entries and the cursor of the next one; raise `PageInvalid`.
+    """Return a page of entries and the cursor of the next one; raise `PageInvalid`. An `Ordering` is one that the caller knows of.
 
     By default what was searched for is ordered by how well it matches, anything else by age, the oldest first.
     """
-    statement, values, order, down = page_statement(wanted, order=order, falls=falls, cursor=cursor)
+    statement, values, key, down = page_statement(wanted, order=order, falls=falls, cursor=cursor)
     async with connection.cursor(row_factory=dict_row) as opened:
         await opened.execute(statement, {**values, **who(reader), "limit": limit + 1})
         rows = await opened.fetchall()
     following = None
     if len(rows) > limit:
         last = rows[limit - 1]
-        following = encode(_Cursor(order=order, falls=down, value=last["sorted_by"], id=last["id"]))
+        following = encode(Cursor(order=key.name, falls=down, value=last["sorted_by"], id=last["id"]))
     return [entry_of({name: row[name] for name in row if name != "sorted_by"}) for row in rows[:limit]], following
+
+
+async def list_refs(
+    connection: "AsyncConnection[Any]",
+    wanted: Wanted,
+    *,
+    reader: Reader,
+    order: Order | Ordering | None = None,
+    falls: bool | None = None,
+    limit: int,
+) -> list[str]:
+    """Return what jobs call the entries that are wanted, in the order of their list, but of no more than `limit`."""
+    statement, values, _, _ = page_statement(wanted, order=order, falls=falls, columns="models.name as ref")
+    async with connection.cursor(row_factory=dict_row) as opened:
+        await opened.execute(statement, {**values, **who(reader), "limit": limit})
+        return [row["ref"] for row in await opened.fetchall()]
 
 
 async def matching(connection: "AsyncConnection[Any]", wanted: Wanted, *, reader: Reader, limit: int) -> list[UUID]:
@@ -201,15 +229,20 @@ def search_words(text: str | None) -> str:
 
 
 def page_statement(
-    wanted: Wanted, *, order: Order | None = None, falls: bool | None = None, cursor: str | None = None
-) -> tuple[str, dict[str, Any], Order, bool]:
+    wanted: Wanted,
+    *,
+    order: Order | Ordering | None = None,
+    falls: bool | None = None,
+    cursor: str | None = None,
+    columns: str = COLUMNS,
+) -> tuple[str, dict[str, Any], Ordering, bool]:
     """Return the statement of a page and its values but for the reader's and `limit`, the order, and whether it falls."""
     words = search_words(wanted.text)
     if order is None:
         order, falls = (Order.RELEVANCE, None) if words else (Order.CREATED, falls or False)
     if order is Order.RELEVANCE and not words:
         order = Order.NAME
-    key = _KEYS[order]
+    key = order if isinstance(order, Ordering) else _ORDERINGS[order]
     down = key.falls if falls is None else falls
     conditions, values = _conditions(wanted, words)
     source = "models"
@@ -217,19 +250,19 @@ def page_statement(
         # A word that everything has would be ranked everywhere.
         source = f"(select * from models where {_MATCHES} limit {RANKED}) models"
     if cursor is not None:
-        after = decode(_Cursor, cursor)
-        if (after.order, after.falls) != (order, down):
+        after = decode(Cursor, cursor)
+        if (after.order, after.falls) != (key.name, down):
             raise PageInvalid
         try:
             values["after"] = key.value.validate_python(after.value)
         except ValidationError:
             raise PageInvalid from None
         values["after_id"] = after.id
-        conditions.append(f"({key.expression}, models.id) {'<' if down else '>'} (%(after)s::{key.type}, %(after_id)s)")
+        conditions.append(f"({key.expression}, {key.id}) {'<' if down else '>'} (%(after)s::{key.type}, %(after_id)s)")
     direction = "desc" if down else "asc"
-    statement = f"""select {COLUMNS}, {key.expression} as sorted_by from {source} {MARKED} where {" and ".join(conditions)}
-        order by {key.expression} {direction}, models.id {direction} limit %(limit)s"""
-    return statement, values, order, down
+    statement = f"""select {columns}, {key.expression} as sorted_by from {source} {MARKED} {key.join}
+        where {" and ".join(conditions)} order by {key.expression} {direction}, {key.id} {direction} limit %(limit)s"""
+    return statement, values, key, down
 
 
 def _conditions(wanted: Wanted, words: str) -> tuple[list[str], dict[str, Any]]:

@@ -36,4 +36,5 @@ def fill_library(connection: Connection, count: int) -> None:
         "insert into model_marks (owner, model, favourite) select 'ann', id, true from models where description <> ''"
     )
     connection.execute("vacuum analyze models")
+    connection.execute("vacuum analyze model_use_totals")
     connection.execute("analyze model_marks")

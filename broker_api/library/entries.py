@@ -12,9 +12,18 @@ from broker_api.endpoints import Call
 from broker_api.library.entry_deleting import delete_all
 from broker_api.library.entry_finding import changeable_entry, entry_of_path, is_models, kinds_of
 from broker_api.library.entry_forms import AddEntry, ChangeEntry, CompatibilityPage, CompatibilityQuery, Fit, SetMarks
-from broker_api.library.entry_lists import AdapterPage, ModelPage, default_ref
+from broker_api.library.entry_lists import AdapterPage, ModelPage, default_ref, uses_of
 from broker_api.library.entry_refusals import InUse, PathRefused
-from broker_api.library.entry_views import OpenAIModel, adapter_detail, adapter_view, door_of, model_detail, model_view
+from broker_api.library.entry_views import (
+    AdapterDetail,
+    OneModel,
+    OpenAIModel,
+    adapter_detail,
+    adapter_view,
+    door_of,
+    model_detail,
+    model_view,
+)
 from broker_api.library.file_refusals import refused
 from broker_api.library.refusals import NameTaken
 from infra.database import AsyncConnection
@@ -88,7 +97,7 @@ async def add_entry(call: Call) -> Response:
         found = await read_entry_async(connection, made.id)
     if found is None:
         raise PathRefused("The entry was deleted in the same moment.", field="path")
-    view = _detail(call, found, await default_ref(call))
+    view = await _detail(call, found)
     return json_answer(view, HTTPStatus.CREATED, {"location": door_of(found)})
 
 
@@ -98,10 +107,11 @@ async def list_entry_versions(call: Call) -> Response:
     async with call.services.pool.connection() as connection:
         entry = await entry_of_path(call, connection)
         found = await read_versions(connection, entry.kind, entry.name, reader=reader)
+    uses = await uses_of(call, found)
     if not is_models(call):
-        return json_answer(AdapterPage(items=[adapter_view(each, reader) for each in found]))
+        return json_answer(AdapterPage(items=[adapter_view(each, reader, uses(each)) for each in found]))
     default = await default_ref(call)
-    items = [model_view(each, reader, is_default=each.ref == default) for each in found]
+    items = [model_view(each, reader, uses(each), is_default=each.ref == default) for each in found]
     return json_answer(ModelPage(items=items, data=[OpenAIModel(id=each.ref) for each in found]))
 
 
@@ -174,11 +184,11 @@ async def _again(call: Call, connection: AsyncConnection, entry: Entry) -> Entry
 
 
 async def _shown(call: Call, entry: Entry) -> Response:
-    return json_answer(_detail(call, entry, await default_ref(call) if is_models(call) else None))
+    return json_answer(await _detail(call, entry))
 
 
-def _detail(call: Call, entry: Entry, default: str | None) -> Any:
-    reader = call.principal.reader
+async def _detail(call: Call, entry: Entry) -> AdapterDetail | OneModel:
+    reader, uses = call.principal.reader, (await uses_of(call, [entry]))(entry)
     if entry.kind is Kind.CHECKPOINT:
-        return model_detail(entry, reader, is_default=entry.ref == default)
-    return adapter_detail(entry, reader)
+        return model_detail(entry, reader, uses, is_default=entry.ref == await default_ref(call))
+    return adapter_detail(entry, reader, uses)

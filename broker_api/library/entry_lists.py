@@ -1,5 +1,6 @@
 """GET /v1/adapters, GET /v1/models and their tags: the library, searched."""
 
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
@@ -11,12 +12,24 @@ from broker_api.library.entry_finding import kinds_of
 from broker_api.library.entry_views import AdapterKind, AdapterView, ModelView, OpenAIModel, adapter_view, model_view
 from jobs.cursors import CursorInvalid
 from jobs.parts import Name, Text
+from jobs.use_totals import BY_USES, UNUSED, Uses, read_uses
 from models_registry.entries import Kind
-from models_registry.listing import Order, PageInvalid, TagCount, Wanted, count_tags, list_entries
+from models_registry.listing import (
+    Order,
+    Ordering,
+    PageInvalid,
+    TagCount,
+    Wanted,
+    count_tags,
+    list_entries,
+    list_refs,
+)
 from models_registry.records import Entry
 
 MOST_LISTED = 1000
 _LISTED = 200
+#: Models that are named at once to OpenAI's clients, which ask for no second page.
+MOST_NAMED = 10_000
 _MOST_CURSOR = 1000
 _MANY = 30
 
@@ -53,7 +66,7 @@ class Filters(Query):
 class EntryQuery(Filters):
     """Which entries to list, in which order."""
 
-    sort: Order | None = Field(
+    sort: Order | Literal["uses"] | None = Field(
         default=None, description="By default relevance where `q` is given, else `created`, oldest first."
     )
     order: Literal["asc", "desc"] | None = Field(
@@ -61,6 +74,16 @@ class EntryQuery(Filters):
     )
     cursor: Cursor | None = None
     limit: int = Field(default=_LISTED, ge=1, le=MOST_LISTED)
+
+    @property
+    def sorted_by(self) -> Order | Ordering | None:
+        """Return what the registry sorts by."""
+        return BY_USES if self.sort == "uses" else self.sort
+
+    @property
+    def falls(self) -> bool | None:
+        """Tell whether what is sorted by falls; None for what is usual."""
+        return None if self.order is None else self.order == "desc"
 
 
 class AdapterQuery(EntryQuery):
@@ -91,7 +114,10 @@ class ModelPage(BaseModel):
     items: list[ModelView]
     next_cursor: str | None = None
     object: Literal["list"] = "list"
-    data: list[OpenAIModel]
+    data: list[OpenAIModel] = Field(
+        description=f"The page's; where neither `limit` nor `cursor` is given every model that is wanted, up to {MOST_NAMED}: OpenAI's "
+        "clients do not page."
+    )
 
 
 class TagPage(BaseModel):
@@ -106,16 +132,21 @@ async def list_adapters(call: Call) -> Response:
     query = call.query(AdapterQuery)
     kinds = kinds_of(call) if query.kind is None else (Kind(query.kind),)
     found, following = await _page(call, query, kinds)
-    items = [adapter_view(entry, call.principal.reader) for entry in found]
+    uses = await uses_of(call, found)
+    items = [adapter_view(entry, call.principal.reader, uses(entry)) for entry in found]
     return json_answer(AdapterPage(items=items, next_cursor=following))
 
 
 async def list_models(call: Call) -> Response:
     """Return a page of checkpoints."""
-    found, following = await _page(call, call.query(EntryQuery), (Kind.CHECKPOINT,))
-    default = await default_ref(call)
-    items = [model_view(entry, call.principal.reader, is_default=entry.ref == default) for entry in found]
-    data = [OpenAIModel(id=entry.ref) for entry in found]
+    query = call.query(EntryQuery)
+    found, following = await _page(call, query, (Kind.CHECKPOINT,))
+    default, uses = await default_ref(call), await uses_of(call, found)
+    items = [model_view(entry, call.principal.reader, uses(entry), is_default=entry.ref == default) for entry in found]
+    refs = [entry.ref for entry in found]
+    if following is not None and not {"limit", "cursor"} & query.model_fields_set:
+        refs = await _all_refs(call, query)
+    data = [OpenAIModel(id=ref) for ref in refs]
     return json_answer(ModelPage(items=items, next_cursor=following, data=data))
 
 
@@ -139,12 +170,26 @@ async def default_ref(call: Call) -> str | None:
     return None if default is None else default.name
 
 
+async def uses_of(call: Call, entries: Sequence[Entry]) -> Callable[[Entry], Uses]:
+    """Return what tells how much each of these entries was used, having read it in one statement."""
+    async with call.services.pool.connection() as connection:
+        found = await read_uses(connection, [entry.id for entry in entries])
+    return lambda entry: found.get(entry.id, UNUSED)
+
+
+async def _all_refs(call: Call, query: EntryQuery) -> list[str]:
+    async with call.services.pool.connection() as connection:
+        return await list_refs(
+            connection, query.wanted((Kind.CHECKPOINT,)), reader=call.principal.reader, order=query.sorted_by, falls=query.falls,
+            limit=MOST_NAMED,
+        )  # fmt: skip
+
+
 async def _page(call: Call, query: EntryQuery, kinds: tuple[Kind, ...]) -> tuple[list[Entry], str | None]:
-    falls = None if query.order is None else query.order == "desc"
     async with call.services.pool.connection() as connection:
         try:
             return await list_entries(
-                connection, query.wanted(kinds), reader=call.principal.reader, order=query.sort, falls=falls,
+                connection, query.wanted(kinds), reader=call.principal.reader, order=query.sorted_by, falls=query.falls,
                 cursor=query.cursor, limit=query.limit,
             )  # fmt: skip
         except PageInvalid:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from jobs.use_totals import Uses
 from models_registry.entries import Component, Kind
 from models_registry.families import FAMILIES, tasks_of
 from models_registry.records import Entry, Marks, Reader, Visibility
@@ -68,6 +69,7 @@ class EntryFields(BaseModel):
     aliases: list[str]
     previews: list[EntryPreviewView]
     marks: Marks = Field(description="The caller's own.")
+    usage: Uses = Field(description="What all jobs did with it; counted by the keeper.")
     created_at: datetime
     updated_at: datetime
     missing_since: datetime | None = Field(description="Since when its files are away.")
@@ -148,24 +150,26 @@ class OneModel(ModelFacts, OpenAIModel, Whole):
     entry_id: UUID = Field(description="What its list shows as `id`.")
 
 
-def adapter_view(entry: Entry, reader: Reader) -> AdapterView:
+def adapter_view(entry: Entry, reader: Reader, uses: Uses) -> AdapterView:
     """Return an adapter as lists show it."""
-    return AdapterView(id=entry.id, **_adapter(entry, reader))
+    return AdapterView(id=entry.id, **_adapter(entry, reader, uses))
 
 
-def adapter_detail(entry: Entry, reader: Reader) -> AdapterDetail:
+def adapter_detail(entry: Entry, reader: Reader, uses: Uses) -> AdapterDetail:
     """Return an adapter with everything that is known of it."""
-    return AdapterDetail(id=entry.id, **_adapter(entry, reader), **_whole(entry))
+    return AdapterDetail(id=entry.id, **_adapter(entry, reader, uses), **_whole(entry))
 
 
-def model_view(entry: Entry, reader: Reader, *, is_default: bool) -> ModelView:
+def model_view(entry: Entry, reader: Reader, uses: Uses, *, is_default: bool) -> ModelView:
     """Return a checkpoint as lists show it."""
-    return ModelView(id=entry.id, **_model(entry, reader, is_default=is_default))
+    return ModelView(id=entry.id, **_model(entry, reader, uses, is_default=is_default))
 
 
-def model_detail(entry: Entry, reader: Reader, *, is_default: bool) -> OneModel:
+def model_detail(entry: Entry, reader: Reader, uses: Uses, *, is_default: bool) -> OneModel:
     """Return a checkpoint with everything that is known of it."""
-    return OneModel(id=entry.ref, entry_id=entry.id, **_model(entry, reader, is_default=is_default), **_whole(entry))
+    return OneModel(
+        id=entry.ref, entry_id=entry.id, **_model(entry, reader, uses, is_default=is_default), **_whole(entry)
+    )
 
 
 def may_change(entry: Entry, reader: Reader) -> bool:
@@ -178,7 +182,7 @@ def door_of(entry: Entry) -> str:
     return f"/v1/{'models' if entry.kind is Kind.CHECKPOINT else 'adapters'}/{quote(str(entry.id))}"
 
 
-def _fields(entry: Entry, reader: Reader) -> dict[str, Any]:
+def _fields(entry: Entry, reader: Reader, uses: Uses) -> dict[str, Any]:
     own = may_change(entry, reader)
     same = {name: getattr(entry, name) for name in EntryFields.model_fields if hasattr(entry, name)}
     previews = [
@@ -193,19 +197,20 @@ def _fields(entry: Entry, reader: Reader) -> dict[str, Any]:
     keys = list(entry.allowed_keys) if own and entry.allowed_keys is not None else None
     return {
         **same, **lists, "kind": entry.kind.value, "title": entry.model.title, "allowed_keys": keys, "editable": own, "previews": previews,
+        "usage": uses,
     }  # fmt: skip
 
 
-def _adapter(entry: Entry, reader: Reader) -> dict[str, Any]:
+def _adapter(entry: Entry, reader: Reader, uses: Uses) -> dict[str, Any]:
     facts = {name: getattr(entry, name) for name in ("rank", "scale", "vectors", "text_width")}
-    return {**_fields(entry, reader), **facts, "kind": AdapterKind(entry.kind)}
+    return {**_fields(entry, reader, uses), **facts, "kind": AdapterKind(entry.kind)}
 
 
-def _model(entry: Entry, reader: Reader, *, is_default: bool) -> dict[str, Any]:
+def _model(entry: Entry, reader: Reader, uses: Uses, *, is_default: bool) -> dict[str, Any]:
     family = FAMILIES[entry.family]
     guidance = entry.default_guidance_scale
     return {
-        **_fields(entry, reader),
+        **_fields(entry, reader, uses),
         "tasks": sorted(tasks_of(entry.model)),
         "native_size": entry.native_size,
         "text_width": entry.text_width,

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import openai
 import pytest
 
+from client.client import Client
 from models_registry.entries import ANY_FAMILY, Kind, Layout
 
 
@@ -32,6 +34,29 @@ def test_models_are_checkpoints_with_their_tasks(registered: Any, live: Any) -> 
     }
     assert [item["name"] for item in page["items"] if item["is_default"]] == ["shapes-sd15"]
     assert {item["id"] for item in page["data"]} == {"shapes-sd15", "shapes-sd15-inpaint"}
+
+
+def test_models_are_named_to_openai_clients_all_at_once(registered: Any, live: Any) -> None:
+    """They ask for no second page; who gives a limit gets a page, and our own client reads all pages."""
+    registered.connection.execute(
+        "insert into models (name, kind, layout, family, variant, path, fingerprint, components, weight_bytes, native_size, latent_factor, "
+        "latent_channels) select 'model ' || n, 'checkpoint', 'file', 'sd15', 'base', '/x' || n, md5(n::text), '[]', 1, 128, 8, 4 "
+        "from generate_series(1, 220) n"
+    )
+    key = registered.key()
+    with live.client(key) as http:
+        bare = http.get("/v1/models").json()
+        assert (len(bare["items"]), len(bare["data"])) == (200, 222)
+        assert [item["id"] for item in bare["data"]][:200] == [item["ref"] for item in bare["items"]]
+        page = http.get("/v1/models", params={"limit": 2}).json()
+        assert [item["id"] for item in page["data"]] == [item["ref"] for item in page["items"]]
+        rest = http.get("/v1/models", params={"cursor": bare["next_cursor"]}).json()
+        assert len(rest["items"]) == len(rest["data"]) == 22
+    plain = openai.DefaultHttpxClient(trust_env=False)
+    with openai.OpenAI(base_url=f"{live.url}/v1", api_key=key, http_client=plain) as client:
+        assert len({model.id for model in client.models.list()}) == 222
+    with Client(live.url, key) as fleet:
+        assert len({model.name for model in fleet.models().items}) == 222
 
 
 def test_adapters_are_listed_with_their_facts(registered: Any, live: Any) -> None:

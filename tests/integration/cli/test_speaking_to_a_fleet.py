@@ -373,11 +373,15 @@ def test_models_and_workers_are_listed(command: Any, play: Any) -> None:
         "fingerprint": "0",
         "bytes": 2048,
     }
-    script = play([answer(json.dumps({"items": [lora | {"rank": 8, "text_width": 64}]}))])
+    pages = [
+        {"items": [lora | {"name": "glow"}], "next_cursor": "on"},
+        {"items": [lora | {"rank": 8, "text_width": 64}]},
+    ]
+    script = play([answer(json.dumps(page)) for page in pages])
     done = command("models", "list", "--kind", "lora", url=script.url)
     assert done.status == 0
-    assert all(text in done.out for text in ("frame", "locon", "2.0 KiB", "rank 8, text width 64"))
-    assert script.asked[-1].path == "/v1/adapters?kind=lora"
+    assert all(text in done.out for text in ("glow", "frame", "locon", "2.0 KiB", "rank 8, text width 64"))
+    assert script.asked[-1].path == "/v1/adapters?kind=lora&limit=1000&cursor=on"
     assert command("models", "list", "--kind", "hypernetwork", url=script.url).status == 2
     worker = {
         "name": "cpu0@host",

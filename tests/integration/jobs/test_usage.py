@@ -17,6 +17,10 @@ from jobs.parts import Lora
 from jobs.results import delete_results
 from jobs.store import StoredPicture, complete, fail
 from jobs.usage import Counted, count_usage, note, read_pairs, read_usage, typical
+from jobs.use_totals import BY_USES, read_uses
+from models_registry.entries import Kind
+from models_registry.listing import Wanted, list_entries
+from models_registry.records import FLEET
 
 StoreJob = Callable[..., UUID]
 
@@ -93,6 +97,35 @@ def test_usage_counts_what_ended(
     assert usage(database_url, entries, "shapes").usage.uses == 4
     pairs = run(database_url, lambda line: read_pairs(line, entries["one"], 10))
     assert pairs == {entries["two"]: 1}
+
+
+def test_totals_are_what_all_owners_used(
+    connection: Connection, database_url: str, entries: dict[str, UUID], draw: Callable[..., UUID]
+) -> None:
+    """They are read in one statement, and the most used come first, page by page, those that nobody used last."""
+    for weight in (0.5, 0.8, 0.8):
+        draw(("one", weight), ("two", 1), owner="ann" if weight == 0.5 else "bob")
+    draw(("one", 1), fails=True)
+    while count_usage(connection):
+        pass
+    ids = list(entries.values())
+    found = run(database_url, lambda line: read_uses(line, ids))
+    one = found[entries["one"]]
+    assert (one.uses, one.failure_share, one.mean_seconds, one.typical_weight) == (4, 0.25, 2.0, 0.8)
+    assert one.last_used_at == usage(database_url, entries, "one").usage.last_used_at
+    assert entries["three"] not in found
+
+    async def pages(line: "psycopg.AsyncConnection[Any]") -> list[str]:
+        names: list[str] = []
+        cursor: str | None = None
+        while not names or cursor is not None:
+            page, cursor = await list_entries(
+                line, Wanted((Kind.LORA,)), reader=FLEET, order=BY_USES, cursor=cursor, limit=1
+            )
+            names += [entry.name for entry in page]
+        return names
+
+    assert run(database_url, pages) == ["one", "two", "three"]
 
 
 def test_usage_survives_the_jobs(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -9,9 +10,10 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from infra.database import Connection, connect
+from jobs.use_totals import BY_USES
 from models_registry.entries import Kind
 from models_registry.library import who
-from models_registry.listing import RANKED, Order, Wanted, page_statement
+from models_registry.listing import RANKED, Cursor, Order, Wanted, encode, page_statement
 from models_registry.records import Reader
 from tests.library_entries import fill_library
 
@@ -96,6 +98,21 @@ def test_a_page_costs_a_page(large: Connection, order: Order, index: str, *, fal
     nodes, read = explained(large, Wanted(kinds=LORAS), order=order, falls=falls)
     assert index in indexes(nodes)
     assert read <= 2 * LIMIT + 20
+
+
+@pytest.mark.parametrize("falls", [False, True])
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_page_of_the_most_used_costs_a_page(large: Connection, *, falls: bool, begins: bool) -> None:
+    """Also behind a cursor, among all those that nobody used."""
+    wanted, cursor = Wanted(kinds=LORAS), None
+    if not begins:
+        cursor = encode(Cursor(order="uses", falls=falls, value=0, id=UUID(int=2**127)))
+    nodes, read = explained(large, wanted, order=BY_USES, falls=falls, cursor=cursor)
+    assert "model_use_totals_by_uses" in indexes(nodes)
+    assert read <= 2 * LIMIT + 20
+    looked = [node for node in nodes if node.get("Relation Name") == "model_use_totals"]
+    assert sum(node["Actual Rows"] * node["Actual Loops"] for node in looked) <= LIMIT + 1
+    assert not any(node.get("Rows Removed by Filter") for node in looked)
 
 
 def test_tags_use_their_index(large: Connection) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from broker_api import submission
 from jobs.errors import OutOfMemory
+from jobs.intake import submit
 from jobs.store import fail
 
 ASKED: dict[str, Any] = {"prompt": "a red circle", "size": "64x64"}
@@ -122,12 +123,12 @@ def test_second_try_waits_for_what_the_first_stores(
     application: Any, world: Any, painter: Any, monkeypatch: pytest.MonkeyPatch, servers: int
 ) -> None:
     """A client may lose its patience before its job is even stored, and its next try may reach another server."""
-    stored, begun = submission.submit, asyncio.Event()
+    begun = asyncio.Event()
 
     async def slowly(*arguments: Any) -> Any:
         begun.set()
         await asyncio.sleep(0.5)
-        return await stored(*arguments)
+        return await submit(*arguments)
 
     monkeypatch.setattr(submission, "submit", slowly)
 

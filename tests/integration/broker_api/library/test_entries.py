@@ -44,6 +44,37 @@ def names(client: Any, path: str = "/v1/adapters", **query: Any) -> list[str]:
     return [item["ref"] for item in answer.json()["items"]]
 
 
+def test_entries_tell_how_much_they_were_used(shelf: Any, shared_live: Any) -> None:
+    """In lists, which they sort, alone, and among their versions: what all owners did with them."""
+    used = [add(shelf, name) for name in ("rare@v1", "often", "never")]
+    for entry_id, owner, uses, weight in ((used[0], "ann", 1, 0.7), (used[1], "ann", 2, 1), (used[1], "bob", 2, 0.5)):
+        shelf.connection.execute(
+            "insert into model_usage (model, owner, uses, failures, seconds, last_at) values (%s, %s, %s, 1, 9, '2026-01-02Z')",
+            (entry_id, owner, uses),
+        )
+        shelf.connection.execute(
+            "insert into model_usage_weights (model, owner, weight, uses) values (%s, %s, %s, %s)",
+            (entry_id, owner, weight, uses),
+        )
+    often = {
+        "uses": 4, "last_used_at": "2026-01-02T00:00:00Z", "typical_weight": 0.5, "mean_seconds": 9.0, "failure_share": 0.5,
+    }  # fmt: skip
+    with shared_live.client(shelf.key("ann")) as client:
+        assert names(client, sort="uses") == ["often", "rare@v1", "never"]
+        assert names(client, sort="uses", order="asc") == ["never", "rare@v1", "often"]
+        assert names(client, sort="uses", q="rar") == ["rare@v1"]
+        items = client.get("/v1/adapters", params={"sort": "uses", "limit": 1}).json()
+        assert items["items"][0]["usage"] == often
+        assert client.get("/v1/adapters/often").json()["usage"] == often
+        assert client.get("/v1/adapters/never").json()["usage"]["uses"] == 0
+        rare = client.get("/v1/adapters/rare/versions").json()["items"][0]["usage"]
+        assert (rare["uses"], rare["mean_seconds"], rare["failure_share"]) == (1, None, 1.0)
+        refused = client.get("/v1/adapters", params={"sort": "name", "cursor": items["next_cursor"]})
+        assert (refused.status_code, refused.json()["field"]) == (422, "cursor")
+        assert client.get("/v1/models", params={"sort": "uses"}).json()["items"][0]["usage"]["uses"] == 0
+        assert client.get("/v1/adapters", params={"sort": "abuses"}).status_code == 422
+
+
 def test_entries_are_searched_filtered_and_sorted(shelf: Any, shared_live: Any) -> None:
     """Beginnings of words, in any of what is said of an entry; filters narrow; every order pages without gap or repeat."""
     add(shelf, "Neon Dusk@v2", tags=("style", "night"), base_model="SD 1.5", description="glowing streets")
@@ -61,7 +92,7 @@ def test_entries_are_searched_filtered_and_sorted(shelf: Any, shared_live: Any) 
         assert names(client, kind="embedding") == ["glow"]
         assert names(client, missing=True) == ["lost"]
         assert names(client, sort="name") == ["glow", "Neon Dusk@v2", "watercolour"]
-        for sort in ("name", "created", "updated", "size", "rating"):
+        for sort in ("name", "created", "updated", "size", "rating", "uses"):
             for order in ("asc", "desc"):
                 whole = names(client, sort=sort, order=order)
                 paged, cursor = [], ""

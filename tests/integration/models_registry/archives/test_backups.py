@@ -31,6 +31,7 @@ from models_registry.records import Facts
 PASSING = frozenset(
     {
         "model_pins", "model_uploads", "downloads", "model_places", "analyses", "model_usage", "model_usage_weights", "model_pairs",
+        "model_use_totals",
     }
 )  # fmt: skip
 
