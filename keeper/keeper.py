@@ -12,6 +12,7 @@ from infra.database import Connection, connect
 from infra.logging import get_logger
 from infra.storage import Storage
 from jobs.events import EventWriter
+from keeper.analysing import ask_anew
 from keeper.duties import announce, count_uses, reroute, take_back, tidy, wake_workers
 from keeper.leader import leadership
 
@@ -72,6 +73,7 @@ class Keeper:
                 count_uses(connection)
                 if number % TIDY_EVERY == 0:
                     tidy(connection, self.storage, self.retention_days)
+                    announce(writer, ask_anew(connection, self.database_url, fleet))
             except psycopg.Error:
                 raise
             except Exception:

@@ -359,3 +359,35 @@ def test_keeper_counts_what_jobs_did(keeper: Keeper, connection: Connection) -> 
     with running(keeper):
         eventually(lambda: connection.execute("select from model_usage where uses = 1").fetchone() is not None)
     assert connection.execute("select from usage_notes").fetchone() is None
+
+
+def test_keeper_asks_anew_for_what_has_changed(
+    keeper: Keeper, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of entries that were looked at and are others now, once, and only while a worker answers; what nobody asked for stays unasked."""
+    monkeypatch.setattr("keeper.keeper.TIDY_EVERY", 1)
+    connection.execute(
+        "insert into models (name, kind, layout, family, variant, path, fingerprint, components, weight_bytes, native_size, "
+        "latent_factor, latent_channels) select name, kind, 'file', 'sd15', 'lora', '/x', 'print of ' || name, '[]', 1, 0, 8, 4 from "
+        "(values ('changed', 'lora'), ('same', 'lora'), ('new', 'lora'), ('reader', 'checkpoint')) given (name, kind)"
+    )
+    connection.execute(
+        "insert into analyses (model, source, content, encoder, seen_change) select id, looked, 'what it was', "
+        "case looked when 'text' then 'print of reader' else '' end, "
+        "case name when 'same' then changed_at else changed_at - interval '1 day' end "
+        "from models cross join (values ('text'), ('weights')) sources (looked) where name in ('changed', 'same')"
+    )
+    asked = "select request ->> 'subject' as subject, request ->> 'model' as model from jobs order by 1"
+    before = "select count(*) as n from analyses join models on models.id = model where seen_change <> changed_at"
+    with running(keeper):
+        time.sleep(0.5)
+        assert connection.execute(asked).fetchall() == []
+        register(
+            connection, _worker("cpu0@test").model_copy(update={"tasks": ("analyse",), "queues": ("analyse.cpu",)})
+        )
+        eventually(lambda: connection.execute(before).fetchone() == {"n": 0})
+        time.sleep(0.5)
+    assert connection.execute(asked).fetchall() == [
+        {"subject": "text", "model": "reader"},
+        {"subject": "weights", "model": "changed"},
+    ]
