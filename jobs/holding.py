@@ -1,10 +1,10 @@
 """Which models unfinished jobs name: what must not be deleted under them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import DictRow, dict_row
 
 from models_registry.entries import Kind, ModelRef
 
@@ -25,11 +25,24 @@ where jobs.state in ('queued', 'running') and (named.kind, named.name) in (selec
 """
 
 
-async def unfinished_naming(
+def unfinished_naming(connection: "psycopg.Connection[Any]", refs: Collection[ModelRef]) -> frozenset[ModelRef]:
+    """Return those of the models that a job names which waits or runs."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return _refs(cursor.execute(_NAMED, _values(refs)).fetchall())
+
+
+async def unfinished_naming_async(
     connection: "psycopg.AsyncConnection[Any]", refs: Collection[ModelRef]
 ) -> frozenset[ModelRef]:
-    """Return those of the models that a job names which waits or runs."""
-    values = {"kinds": [ref.kind.value for ref in refs], "names": [ref.name for ref in refs]}
+    """Do what `unfinished_naming` does on an event loop."""
     async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(_NAMED, values)
-        return frozenset(ModelRef(Kind(row["kind"]), row["name"]) for row in await cursor.fetchall())
+        await cursor.execute(_NAMED, _values(refs))
+        return _refs(await cursor.fetchall())
+
+
+def _values(refs: Collection[ModelRef]) -> dict[str, Any]:
+    return {"kinds": [ref.kind.value for ref in refs], "names": [ref.name for ref in refs]}
+
+
+def _refs(rows: Iterable[DictRow]) -> frozenset[ModelRef]:
+    return frozenset(ModelRef(Kind(row["kind"]), row["name"]) for row in rows)

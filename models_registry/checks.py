@@ -6,12 +6,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from psycopg import AsyncConnection
-from psycopg.rows import class_row, dict_row, tuple_row
+from psycopg.rows import DictRow, class_row, dict_row, tuple_row
 from pydantic import BaseModel
 
 from infra.storage import Storage
 from models_registry.content import CONTENT, content_of_key
-from models_registry.entries import Kind
+from models_registry.entries import Kind, ModelRef
+from models_registry.holders import LOCK, HoldersAsync, nobody_async
 
 #: What was stored so recently may belong to an entry that is about to be written.
 SETTLED: Final = timedelta(hours=1)
@@ -20,9 +21,9 @@ _MISSING: Final = """
 select id, kind, name as ref, path, owner, missing_since, damage from models
 where (missing_since is not null or damage is not null) and (%(after)s::uuid is null or id > %(after)s) order by id limit %(limit)s
 """
-_FORGET: Final = """
-delete from models where id = any (%(ids)s) and missing_since is not null
-    and not exists (select from model_pins where model = models.id and until > now()) returning id
+_FORGOTTEN: Final = """
+select id, kind, name from models where id = any (%(ids)s) and missing_since is not null
+    and not exists (select from model_pins where model = models.id and until > now()) for update
 """
 _UNPIN_OLD: Final = "delete from model_pins where model = any (%(ids)s) and until <= now()"
 _DUPLICATES: Final = """
@@ -96,13 +97,18 @@ async def find_missing(connection: "AsyncConnection[Any]", after: UUID | None, l
         return await cursor.fetchall()
 
 
-async def forget(connection: "AsyncConnection[Any]", ids: Collection[UUID]) -> list[UUID]:
-    """Delete those of the entries that are missing and that nobody has pinned; return them."""
-    values = {"ids": list(ids)}
-    async with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
+async def forget(
+    connection: "AsyncConnection[Any]", ids: Collection[UUID], holders: HoldersAsync = nobody_async
+) -> list[UUID]:
+    """Delete those of the entries that are missing and that nobody has pinned or holds; return them."""
+    async with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(LOCK)
+        await cursor.execute(_FORGOTTEN, {"ids": list(ids)})
+        free = await _free(connection, await cursor.fetchall(), holders)
+        values = {"ids": [row["id"] for row in free]}
         await cursor.execute(_UNPIN_OLD, values)
-        await cursor.execute(_FORGET, values)
-        return [row[0] for row in await cursor.fetchall()]
+        await cursor.execute(_DROP, values)
+    return values["ids"]
 
 
 async def find_duplicates(connection: "AsyncConnection[Any]", after: str | None, limit: int) -> list[DuplicateContent]:
@@ -112,14 +118,20 @@ async def find_duplicates(connection: "AsyncConnection[Any]", after: str | None,
         return await cursor.fetchall()
 
 
-async def keep_one(connection: "AsyncConnection[Any]", which: UUID) -> list[UUID] | None:
-    """Delete the other entries of the same kind and content, which leave their names to this one; None when there is no such entry."""
+async def keep_one(
+    connection: "AsyncConnection[Any]", which: UUID, holders: HoldersAsync = nobody_async
+) -> list[UUID] | None:
+    """Delete the other entries of the same kind and content, which leave their names to this one; None when there is no such entry.
+
+    Those that somebody has pinned or holds stay.
+    """
     async with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(LOCK)
         await cursor.execute(_THERE, {"id": which})
         if await cursor.fetchone() is None:
             return None
         await cursor.execute(_EQUALS, {"id": which})
-        others = await cursor.fetchall()
+        others = await _free(connection, await cursor.fetchall(), holders)
         ids = [other["id"] for other in others]
         await cursor.execute(_UNPIN_OLD, {"ids": ids})
         await cursor.execute(_DROP, {"ids": ids})
@@ -157,6 +169,12 @@ async def sweep_orphans(connection: "AsyncConnection[Any]", storage: Storage) ->
         if len(orphans) < _BATCH:
             return swept
         after = orphans[-1].sha256
+
+
+async def _free(connection: "AsyncConnection[Any]", rows: Sequence[DictRow], holders: HoldersAsync) -> list[DictRow]:
+    refs = [ModelRef(Kind(row["kind"]), row["name"]) for row in rows]
+    held = await holders(connection, refs)
+    return [row for ref, row in zip(refs, rows, strict=True) if ref not in held]
 
 
 async def _without_entry(connection: "AsyncConnection[Any]", stored: Sequence[Orphan]) -> list[Orphan]:

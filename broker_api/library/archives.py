@@ -29,6 +29,7 @@ from broker_api.services import Services
 from infra.database import Connection
 from infra.settings import Settings
 from infra.storage import StorageError
+from jobs.holding import unfinished_naming
 from jobs.parts import Name, Strict
 from models_registry.archives.exporting import Collected, Selection, collect, export
 from models_registry.archives.importing import import_archive
@@ -146,7 +147,7 @@ async def import_one_archive(call: Call) -> Response:
     """Import an archive that comes as the body, or as a form's field."""
     query = call.query(ImportQuery)
     settings = call.services.settings
-    options = Options(reader_of(call), query.conflict, query.dry_run, model_folders(settings))
+    options = Options(reader_of(call), query.conflict, query.dry_run, model_folders(settings), unfinished_naming)
 
     def take(file: BinaryIO) -> ImportReport:
         with own_connection(call.services) as connection:

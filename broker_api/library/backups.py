@@ -18,6 +18,7 @@ from broker_api.problems import RETRY_SECONDS
 from broker_api.refusals import NotFound, StorageUnavailable
 from infra.database import Connection
 from infra.storage import ObjectMissing, Storage, StorageError
+from jobs.holding import unfinished_naming
 from jobs.parts import Strict
 from models_registry.archives.backups import (
     Backup,
@@ -105,7 +106,9 @@ async def verify_one_backup(call: Call) -> Response:
 async def restore_one_backup(call: Call) -> Response:
     """Make the library what it was."""
     found = await _found(call)
-    return json_answer(await _work(call, lambda connection, storage: restore_backup(connection, storage, found)))
+    return json_answer(
+        await _work(call, lambda connection, storage: restore_backup(connection, storage, found, unfinished_naming))
+    )
 
 
 async def delete_one_backup(call: Call) -> Response:

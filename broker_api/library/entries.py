@@ -29,10 +29,11 @@ from broker_api.library.refusals import NameTaken
 from infra.database import AsyncConnection
 from infra.settings import Settings
 from jobs.errors import ModelUnknown
-from jobs.holding import unfinished_naming
+from jobs.holding import unfinished_naming_async
 from models_registry import shelving
 from models_registry.compatibility import mismatch
 from models_registry.entries import ANY_FAMILY, Kind, ModelRef
+from models_registry.holders import LOCK
 from models_registry.library import RefTaken, read_entry_async, read_versions, update_entry_async
 from models_registry.marks import mark
 from models_registry.records import Entry, Facts
@@ -174,7 +175,8 @@ def _new_ref(entry: Entry, name: str, version: str) -> str | None:
 
 async def _refuse_in_use(connection: AsyncConnection, entry: Entry) -> None:
     ref = ModelRef(entry.kind, entry.ref)
-    if ref in await unfinished_naming(connection, [ref]):
+    await connection.execute(LOCK)
+    if ref in await unfinished_naming_async(connection, [ref]):
         raise InUse(f"A job that has not ended names {entry.ref}: it cannot be renamed yet.")
 
 

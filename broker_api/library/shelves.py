@@ -12,6 +12,7 @@ from broker_api.endpoints import Call, Query, not_found
 from broker_api.refusals import StorageUnavailable
 from infra.storage import StorageError
 from jobs.cursors import CursorInvalid, decode_cursor, encode_cursor
+from jobs.holding import unfinished_naming_async
 from jobs.parts import Strict
 from models_registry.checks import (
     DuplicateContent,
@@ -118,9 +119,9 @@ async def list_missing(call: Call) -> Response:
 
 
 async def forget_missing(call: Call) -> Response:
-    """Delete entries whose files are away."""
+    """Delete entries whose files are away and that nobody needs."""
     async with call.services.pool.connection() as connection:
-        return json_answer(Forgotten(deleted=await forget(connection, call.body(Forget).ids)))
+        return json_answer(Forgotten(deleted=await forget(connection, call.body(Forget).ids, unfinished_naming_async)))
 
 
 async def list_duplicates(call: Call) -> Response:
@@ -134,9 +135,9 @@ async def list_duplicates(call: Call) -> Response:
 
 
 async def keep_one_duplicate(call: Call) -> Response:
-    """Keep one of several equal entries."""
+    """Keep one of several equal entries, and those that somebody needs still."""
     async with call.services.pool.connection() as connection:
-        deleted = await keep_one(connection, call.body(KeepOne).id)
+        deleted = await keep_one(connection, call.body(KeepOne).id, unfinished_naming_async)
     if deleted is None:
         raise not_found()
     return json_answer(Forgotten(deleted=deleted))

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -22,6 +22,8 @@ from models_registry.archives.recipe_rows import import_recipes, read_recipes
 from models_registry.archives.refusals import ImportRefused, RowInvalid
 from models_registry.archives.report import ImportedEntry, ImportReport
 from models_registry.content import content_key
+from models_registry.entries import ModelRef
+from models_registry.holders import LOCK
 from models_registry.library import EntryInUse, RefTaken
 from models_registry.preview_bytes import preview_key
 from models_registry.recipes.store import Recipe
@@ -60,6 +62,7 @@ def import_archive(connection: Connection, storage: Storage, archive: Archive, o
     try:
         taken: set[tuple[str, str]] = set()
         planned.extend(plan(connection, archive, storage, entry, options, taken) for entry in entries)
+        planned[:] = _without_held(connection, planned, options)
         content = _Content(planned, recipes, _shown(archive, planned, recipes))
         if options.dry_run:
             return _foreseen(connection, content, options)
@@ -93,6 +96,20 @@ def _shown(archive: Archive, planned: Iterable[Planned], recipes: Iterable[Recip
     return frozenset(sha256 for sha256 in shown if archive.has(f"previews/{sha256}"))
 
 
+def _without_held(connection: Connection, planned: Sequence[Planned], options: Options) -> list[Planned]:
+    """Refuse to replace the files of what somebody needs still."""
+    refs = [
+        ModelRef(each.entry.kind, each.ref) if each.action == "replaced" and not each.same else None for each in planned
+    ]
+    held = options.holders(connection, [ref for ref in refs if ref is not None])
+    return [
+        replace(each, action="refused", code="in_use", message=f"A job that has not ended names {each.ref}.")
+        if ref in held
+        else each
+        for ref, each in zip(refs, planned, strict=True)
+    ]
+
+
 def _refuse_any(planned: Iterable[Planned]) -> None:
     refused = [each for each in planned if each.action == "refused"]
     if refused:
@@ -120,6 +137,8 @@ def _carry_out(
     try:
         with connection.transaction():
             connection.execute(_LOCK, (MODEL_SCAN,))
+            connection.execute(LOCK)
+            _refuse_any(_without_held(connection, content.planned, options))
             connection.execute(_WANTED_AGAIN, (content.keys,))
             for each in content.planned:
                 identity = write_entry(connection, each, options.reader, content.previews, report.warnings)

@@ -16,6 +16,7 @@ from models_registry.bounded_files import Reads
 from models_registry.detection import inspect
 from models_registry.entries import ModelEntry
 from models_registry.examining import Examined
+from models_registry.holders import Holders, nobody
 from models_registry.library import VISIBLE, who
 from models_registry.places import is_place
 from models_registry.records import Entry, Reader
@@ -41,6 +42,7 @@ class Options:
     dry_run: bool = False
     #: Where entries of a fleet's folders may lie.
     folders: Sequence[Path] = ()
+    holders: Holders = nobody
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from models_registry.archives.previews import put_previews
 from models_registry.archives.reading import Archive
 from models_registry.archives.refusals import ArchiveNewer, ManifestInvalid, RestoreBlocked, RowInvalid
 from models_registry.content import CONTENT, content_key
+from models_registry.entries import Kind, ModelRef
+from models_registry.holders import LOCK, Holders, nobody
 
 _BATCH: Final = 200
 _LOCK: Final = "select pg_advisory_xact_lock(%s)"
@@ -25,6 +27,7 @@ _PINNED: Final = """
 select models.name from model_pins join models on models.id = model_pins.model
 where model_pins.until > now() and not models.id = any (%s::uuid[]) limit 1
 """
+_NOW: Final = "select id, kind, name, fingerprint from models"
 _UNPIN: Final = "delete from model_pins where not model = any (%s::uuid[])"
 _GONE: Final = "delete from models where not id = any (%s::uuid[])"
 #: So that two entries may swap their names.
@@ -41,7 +44,7 @@ class Restored(BaseModel):
     without_files: list[str]
 
 
-def restore_backup(connection: Connection, storage: Storage, backup: Backup) -> Restored:
+def restore_backup(connection: Connection, storage: Storage, backup: Backup, holders: Holders = nobody) -> Restored:
     """Make the library what it was, raising an `ArchiveRefused` or `BackupRunning` before anything has changed.
 
     Entries keep their ids, so that what else knows them still does; such as the backup does not have are deleted.
@@ -62,9 +65,11 @@ def restore_backup(connection: Connection, storage: Storage, backup: Backup) -> 
         with connection.transaction():
             connection.execute("set local statement_timeout = 0")
             connection.execute(_LOCK, (MODEL_SCAN,))
+            connection.execute(LOCK)
             pinned = connection.execute(_PINNED, (ids,)).fetchone()
             if pinned is not None:
                 raise RestoreBlocked(f"{pinned['name']} is in use, and the backup does not have it")
+            _refuse_held(connection, archive, holders)
             connection.execute(_UNPIN, (ids,))
             for table in TABLES[1:]:
                 # What an older backup does not know stays as it is.
@@ -79,6 +84,19 @@ def restore_backup(connection: Connection, storage: Storage, backup: Backup) -> 
         put_previews(archive, storage, previews)
         _put_files(archive, storage)
     return Restored(backup=backup, entries=counts["models"], recipes=counts["recipes"], without_files=away)
+
+
+def _refuse_held(connection: Connection, archive: Archive, holders: Holders) -> None:
+    """Raise `RestoreBlocked` where what somebody needs would be gone, be called otherwise or have other files."""
+    then = {row["id"]: (row["kind"], row["name"], row["fingerprint"]) for row in archive.rows(table_member("models"))}
+    refs = [
+        ModelRef(Kind(row["kind"]), row["name"])
+        for row in connection.execute(_NOW).fetchall()
+        if then.get(str(row["id"])) != (row["kind"], row["name"], row["fingerprint"])
+    ]
+    held = sorted(ref.name for ref in holders(connection, refs))
+    if held:
+        raise RestoreBlocked(f"A job that has not ended names {held[0]}, which the backup has not, or with other files")
 
 
 def _columns(connection: Connection, archive: Archive, table: str) -> list[str]:

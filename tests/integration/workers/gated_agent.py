@@ -28,6 +28,10 @@ class GatedStorage(Storage):
             time.sleep(0.01)
         return stored
 
+    def stream(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Read at once."""
+        return self._inner.stream(key, start=start, end=end)
+
     def delete(self, key: str) -> None:
         """Delete at once."""
         self._inner.delete(key)
