@@ -17,6 +17,7 @@ from jobs.dispatch import wake
 from jobs.events import EventWriter
 from jobs.fleet import Fleet
 from jobs.roster import fleet_now
+from jobs.strays import is_unused_picture
 from jobs.uploads import upload_of_key
 from jobs.usage import count_usage
 from models_registry import pins
@@ -130,4 +131,4 @@ def _is_unused(connection: "psycopg.Connection[Any]", key: str) -> bool:
         return is_unused_preview(connection, key, preview)
     if (content := content_of_key(key)) is not None:
         return is_unused_content(connection, key, content)
-    return True
+    return is_unused_picture(connection, key)

@@ -15,6 +15,7 @@ from jobs.events import EventWriter
 from keeper.analysing import ask_anew
 from keeper.duties import announce, count_uses, reroute, take_back, tidy, wake_workers
 from keeper.leader import leadership
+from keeper.strays import Strays
 
 log = get_logger(__name__)
 
@@ -64,6 +65,7 @@ class Keeper:
 
     def _lead(self, connection: Connection, stop: threading.Event) -> None:
         writer = EventWriter(self.redis)
+        strays = Strays(self.storage)
         number = 1
         while not stop.is_set():
             try:
@@ -72,6 +74,7 @@ class Keeper:
                 wake_workers(connection, self.application, self.redis, fleet)
                 count_uses(connection)
                 if number % TIDY_EVERY == 0:
+                    strays.sweep(connection)
                     tidy(connection, self.storage, self.retention_days)
                     announce(writer, ask_anew(connection, self.database_url, fleet))
             except psycopg.Error:
