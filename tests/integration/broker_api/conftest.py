@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +27,7 @@ from broker_api.server import Server, bind, make_server
 from broker_api.services import Services, open_services
 from infra.database import Connection, connect, open_engine
 from infra.embedded.services import ServiceUrls
+from infra.ports import free_port
 from infra.settings import Settings
 from infra.storage import Storage, open_storage
 from jobs.changes import Change
@@ -34,6 +38,7 @@ from jobs.roster import register
 from jobs.store import StoredPicture, complete
 from models_registry.entries import Component, Kind, Layout, ModelEntry
 from models_registry.tables import models
+from tests.fleet_process import eventually
 
 GIB = 1024**3
 PROMPT = {"prompt": "a red circle on a blue background"}
@@ -267,6 +272,33 @@ def serving(
             server.should_exit = True
             thread.join(20)
     assert not thread.is_alive()
+
+
+@pytest.fixture
+def server(world: World) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+    """Run an API in a process of its own, with a folder of its own for passing files."""
+    port = free_port()
+    own = {
+        "DATABASE_URL": world.database_url, "REDIS_URL": world.redis_url, "HOME": str(world.home), "PORT": str(port),
+    }  # fmt: skip
+    passing = world.home / "passing"
+    passing.mkdir(exist_ok=True)
+    env = {**os.environ, **{f"IMAGEFLEET_{name}": value for name, value in own.items()}, "TMPDIR": str(passing)}
+    process = subprocess.Popen([sys.executable, "-m", "cli.main", "api"], env=env, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+
+    def ready() -> bool:
+        try:
+            return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        eventually(ready)
+        yield process, url
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
 """A server that is killed while it does one thing to many entries has done it to none of them."""
 
-import os
 import subprocess
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -12,7 +9,6 @@ import httpx
 import pytest
 
 from infra.database import connect
-from infra.ports import free_port
 from models_registry.library import create_entry
 from models_registry.records import Facts
 from tests.fleet_process import eventually
@@ -22,31 +18,6 @@ ENTRIES = 50
 _BLOCKED = "select pid from pg_stat_activity where wait_event_type = 'Lock' and application_name = 'imagefleet api'"
 _SERVER = "select pid from pg_stat_activity where application_name = 'imagefleet api'"
 _LEFT = "select count(*)::int as entries, count(*) filter (where tags = '{old}')::int as untouched from models where kind = 'lora'"
-
-
-@pytest.fixture
-def server(world: Any) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
-    """Run an API in a process of its own."""
-    port = free_port()
-    own = {
-        "DATABASE_URL": world.database_url, "REDIS_URL": world.redis_url, "HOME": str(world.home), "PORT": str(port),
-    }  # fmt: skip
-    env = {**os.environ, **{f"IMAGEFLEET_{name}": value for name, value in own.items()}}
-    process = subprocess.Popen([sys.executable, "-m", "cli.main", "api"], env=env, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-
-    def ready() -> bool:
-        try:
-            return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    try:
-        eventually(ready)
-        yield process, url
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.parametrize("action", ["tag", "delete", "activate"])

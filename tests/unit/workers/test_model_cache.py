@@ -1,6 +1,9 @@
 """Files on this host's disk: whole and verified, fetched once, the least recently used leave first."""
 
+import contextlib
 import hashlib
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.storage import RangeInvalid
+from infra.storage import RangeInvalid, open_storage
 from workers.model_cache import CacheFull, ContentDamaged, ModelCache
 
 DATA = bytes(range(256)) * 100
@@ -153,6 +156,69 @@ def test_cache_is_filled_once_by_many(tmp_path: Path) -> None:
         holds = [each.result(10) for each in (first, *others)]
     assert len(source.starts) == 1
     assert {hold.path.read_bytes() for hold in holds} == {DATA}
+
+
+#: Fetches a content as an agent does, once it is told to, and says how often it had to ask the storage.
+FETCH = """
+import sys
+from pathlib import Path
+from infra.storage import open_storage
+from workers.model_cache import ModelCache
+folder, url, sha256, size = sys.argv[1:]
+storage, asked, waited = open_storage(url), [], []
+class Slow:
+    def stream(self, key, *, start=0):
+        asked.append(start)
+        print("asked", flush=True)
+        sys.stdin.readline()
+        yield from storage.stream(key, start=start)
+def advanced():
+    if not waited and not asked:
+        waited.append(1)
+        print("waits", flush=True)
+print("ready", flush=True)
+sys.stdin.readline()
+with_hold = ModelCache(Path(folder), 10**6, 0).fetch(Slow(), "models/x", sha256, int(size), advanced)
+print(len(asked), with_hold.path.read_bytes() == storage.get("models/x"), flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_cache_is_filled_once_by_two_processes(tmp_path: Path) -> None:
+    """Two agents of a host that need the same content at the same moment ask the storage once, and both have it whole."""
+    url = (tmp_path / "storage").as_uri()
+    open_storage(url).put("models/x", DATA)
+    argv = [sys.executable, "-c", FETCH, str(tmp_path / "cache"), url, SHA, str(len(DATA))]
+    env = {"PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
+    with contextlib.ExitStack() as stack:
+        agents = [
+            stack.enter_context(
+                subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+            )
+            for _ in range(2)
+        ]
+
+        def hear(agent: "subprocess.Popen[str]") -> str:
+            assert agent.stdout is not None
+            return agent.stdout.readline().strip()
+
+        def tell(agent: "subprocess.Popen[str]") -> None:
+            assert agent.stdin is not None
+            agent.stdin.write("\n")
+            agent.stdin.flush()
+
+        assert [hear(agent) for agent in agents] == ["ready", "ready"]
+        for agent in agents:
+            tell(agent)
+        said = [hear(agent) for agent in agents]
+        assert sorted(said) == ["asked", "waits"]
+        tell(agents[said.index("asked")])
+        ended = {said[place]: hear(agent) for place, agent in enumerate(agents)}
+        assert ended == {"asked": "1 True", "waits": "0 True"}
+        for agent in agents:
+            tell(agent)
+    assert [agent.returncode for agent in agents] == [0, 0]
+    assert present(tmp_path) == {SHA}
 
 
 def test_cache_takes_over_from_who_gave_up(tmp_path: Path) -> None:
