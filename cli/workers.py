@@ -1,4 +1,4 @@
-"""`imagefleet workers`: who draws, and what waits for them."""
+"""`imagefleet workers`: who draws, what waits for them, and who is to rest."""
 
 from typing import Annotated
 
@@ -9,9 +9,17 @@ from cli.output import age, print_json, print_table, size
 from client.views import QueueView, WorkerView
 from infra.settings import Settings
 
+app = typer.Typer(add_completion=False, invoke_without_command=True)
 
-def workers(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the workers, and the queues in which something waits."""
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Name = Annotated[str, typer.Argument(help="The worker's name, as the list shows it.")]
+
+
+@app.callback()
+def workers(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """List the workers, and the queues in which something waits; let one rest, or take jobs again."""
+    if context.invoked_subcommand is not None:
+        return
     with open_client(Settings()) as client:
         found, queues = client.workers().items, client.queues().items
     if as_json:
@@ -24,6 +32,28 @@ def workers(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.
         typer.echo()
         headings = ("queue", "waiting", "running", "workers", "longest wait")
         print_table(headings, [_queue_row(queue) for queue in waiting], empty="")
+
+
+@app.command()
+def drain(name: Name, *, as_json: AsJson = False) -> None:
+    """Let a worker finish what it has begun and take no more, until it is resumed; for admins."""
+    with open_client(Settings()) as client:
+        changed = client.drain_worker(name)
+    if as_json:
+        print_json(changed)
+        return
+    typer.echo(f"{changed.name} takes no more jobs until it is resumed.")
+
+
+@app.command()
+def resume(name: Name, *, as_json: AsJson = False) -> None:
+    """Let a worker take jobs again; for admins."""
+    with open_client(Settings()) as client:
+        changed = client.resume_worker(name)
+    if as_json:
+        print_json(changed)
+        return
+    typer.echo(f"{changed.name} takes jobs again.")
 
 
 def _worker_row(worker: WorkerView) -> tuple[str, ...]:

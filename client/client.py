@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -285,6 +286,16 @@ class Client:
     def workers(self) -> Page[WorkerView]:
         """Return the workers, those that are away too."""
         return self._get(Page[WorkerView], "/v1/workers")
+
+    def drain_worker(self, name: str) -> WorkerView:
+        """Let a worker take no more jobs until it is resumed; for admins."""
+        return understood(WorkerView, self._connection.ask("POST", f"/v1/workers/{quote(name, safe='')}/drain").content)
+
+    def resume_worker(self, name: str) -> WorkerView:
+        """Let a worker take jobs again; for admins."""
+        return understood(
+            WorkerView, self._connection.ask("POST", f"/v1/workers/{quote(name, safe='')}/resume").content
+        )
 
     def queues(self) -> Page[QueueView]:
         """Return the queues."""

@@ -68,6 +68,7 @@ SHOTS: Final[Mapping[str, Callable[[Page], None]]] = MappingProxyType(
         "gallery": _go("/gallery"),
         "picture": _detail,
         "queue": _go("/queue"),
+        "library": _go("/library"),
         "fleet": _go("/fleet"),
         "analytics": _go("/analytics"),
         "settings": _go("/settings"),

@@ -8,7 +8,8 @@ from tests.web.visitor import Visitor
 
 #: Path to the heading that says that the view is there.
 VIEWS = {
-    "/draw": "Draw", "/gallery": "Gallery", "/queue": "Queue", "/fleet": "Fleet", "/analytics": "Analytics", "/settings": "Settings",
+    "/draw": "Draw", "/gallery": "Gallery", "/queue": "Queue", "/library": "Library", "/fleet": "Fleet", "/analytics": "Analytics",
+    "/settings": "Settings",
 }  # fmt: skip
 PHONE = {"width": 375, "height": 740}
 

@@ -412,6 +412,21 @@ def test_models_and_workers_are_listed(command: Any, play: Any) -> None:
     )
 
 
+@pytest.mark.parametrize(("verb", "said"), [("drain", "takes no more jobs"), ("resume", "takes jobs again")])
+def test_worker_is_sent_to_rest_and_back(command: Any, play: Any, verb: str, said: str) -> None:
+    """The worker is named in the path, whatever its name holds, and the answer says what it does now."""
+    worker = {
+        "name": "cpu0@host", "state": "idle", "online": True, "host": "host", "device": "cpu", "device_name": "CPU",
+        "hardware": "cpu", "serves": ["cpu"], "tags": [], "tasks": ["txt2img"], "memory_bytes": 8 << 30, "engine": "local",
+        "version": "1.0", "warm": [], "loads": 1, "current": [], "started_at": "2026-01-01T00:00:00Z",
+        "seen_at": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    script = play([answer(json.dumps(worker))])
+    done = command("workers", verb, "cpu0@host", url=script.url)
+    assert (done.status, script.asked[-1].path) == (0, f"/v1/workers/cpu0%40host/{verb}"), done.err
+    assert f"cpu0@host {said}" in done.out
+
+
 def test_speaking_to_a_fleet_imports_little() -> None:
     """A command that speaks to a fleet waits for no torch, no Celery, no database driver."""
     heavy = "{'torch', 'diffusers', 'celery', 'psycopg', 'sqlalchemy', 'redis', 'starlette'}"

@@ -11,6 +11,8 @@ const MOST = 200
 /** The adapters one composes with, in their order; kept by the server. */
 export const useStack = defineStore('stack', () => {
   const items = ref<AdapterView[]>([])
+  /** The order as it is being written: one after the other, so that the last one holds. */
+  let kept = Promise.resolve()
 
   async function load(): Promise<void> {
     const page = await ask(api.GET('/v1/adapters', { params: { query: { active: true, limit: MOST } } }))
@@ -44,11 +46,21 @@ export const useStack = defineStore('stack', () => {
     items.value = now
   }
 
-  async function keepOrder(): Promise<void> {
+  function keepOrder(): Promise<void> {
+    kept = kept.catch(() => undefined).then(writeOrder)
+    return kept
+  }
+
+  async function writeOrder(): Promise<void> {
     for (const [place, entry] of items.value.entries()) {
       const position = place + 1
       if (entry.marks.position !== position) entry.marks = await markEntry(entry, { position })
     }
+  }
+
+  /** Wait until the server knows what is shown. */
+  async function settled(): Promise<void> {
+    await kept.catch(() => undefined)
   }
 
   async function clear(): Promise<void> {
@@ -57,7 +69,7 @@ export const useStack = defineStore('stack', () => {
     items.value = []
   }
 
-  return { items, load, has, toggle, weigh, move, keepOrder, clear }
+  return { items, load, has, toggle, weigh, move, keepOrder, settled, clear }
 })
 
 /** What an adapter of the stack is used with. */
