@@ -140,6 +140,27 @@ def test_restore_leaves_entries_in_use(full: Any) -> None:
     assert tables(registry) == before
 
 
+def test_restore_leaves_what_a_holder_names_as_it_is(full: Any) -> None:
+    """An entry that is called otherwise, or has other files, since the backup blocks it while it is held; one that is the same does not."""
+    registry = full
+    made = create_backup(registry.connection, registry.storage, "reference", None)
+
+    def restore(*names: str) -> None:
+        restore_backup(
+            registry.connection, registry.storage, made, lambda _, refs: [ref for ref in refs if ref.name in names]
+        )
+
+    registry.connection.execute("update models set description = 'x' where name = 'dusk'")
+    restore("dusk", "frame")
+    for change, name in (("name = 'dawn'", "dawn"), (f"fingerprint = '{'f' * 64}'", "dusk")):
+        registry.connection.execute(f"update models set {change} where name = 'dusk'")
+        before = tables(registry)
+        with pytest.raises(RestoreBlocked):
+            restore(name)
+        assert tables(registry) == before
+        restore("frame")
+
+
 def test_restore_says_whose_files_are_gone(full: Any) -> None:
     """An entry whose bytes are nowhere comes back as missing."""
     registry = full

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from models_registry.archives.refusals import ArchiveRefused, ImportRefused
 from models_registry.archives.report import ImportReport
 from models_registry.archives.writing import About, Member, SourceChanged, write_archive
 from models_registry.content import content_key
+from models_registry.entries import ModelRef
 from models_registry.pins import pin
 from models_registry.records import Facts, Reader
 
@@ -335,3 +336,21 @@ def test_file_that_is_away_is_named(filled_registry: Any) -> None:
     archive: Archive = open_archive(io.BytesIO(exported(registry)), 10**9)
     assert archive.manifest.without_files == ("dusk",)
     assert sum(member.name.startswith("files/") for member in archive.manifest.members) == 2
+
+
+def test_import_looks_once_more_before_it_writes(filled_registry: Any) -> None:
+    """An entry that somebody came to need after the plan was made is not replaced either."""
+    registry = filled_registry
+    data = exported(registry)
+    registry.wipe()
+    registry.add(9, "frame", Facts())
+    before, looks = registry.content(), []
+
+    def holders(_: Any, refs: Collection[ModelRef]) -> Collection[ModelRef]:
+        looks.append(list(refs))
+        return refs if len(looks) > 1 else ()
+
+    with pytest.raises(ImportRefused, match="in_use"):
+        imported(registry, data, conflict="replace", holders=holders)
+    assert [[ref.name for ref in refs] for refs in looks] == [["frame"], ["frame"]]
+    assert registry.content() == before
