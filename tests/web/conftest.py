@@ -37,14 +37,15 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetProcess]:
         running.stop()
 
 
-@pytest.fixture(scope="session")
+# A module's and no longer: while Playwright is open its event loop counts as running, and other tests could not run theirs.
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
     """Run Playwright's driver."""
     with sync_playwright() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(playwright: Playwright, fleet: FleetProcess) -> Iterator[Browser]:
     """Run the system's Chromium."""
     del fleet
@@ -55,7 +56,7 @@ def browser(playwright: Playwright, fleet: FleetProcess) -> Iterator[Browser]:
         running.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def signed_in(browser: Browser, fleet: FleetProcess) -> str:
     """Sign in once and return the cookie's value."""
     context = browser.new_context(base_url=fleet.url)

@@ -302,7 +302,7 @@ def test_thousand_readers_cost_one_subscription_and_one_encoding(world: Any, app
     """However many read a job, Redis has one subscriber, each event is encoded once, and all readers get the same bytes."""
 
     async def subscriptions(services: Any) -> int:
-        return sum("subscribe" in each["cmd"] for each in await services.redis.client_list())
+        return sum("P" in each["flags"] for each in await services.redis.client_list())
 
     async def story() -> tuple[list[str], int, float]:
         async with application(world.key()) as (client, services):

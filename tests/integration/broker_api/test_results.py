@@ -222,7 +222,7 @@ def test_only_the_owner_signs_and_every_process_reads(live: Any, world: Any) -> 
         assert other.post(f"/v1/jobs/{job}/images/0/url", json={}).status_code == 404
         assert client.post(f"/v1/jobs/{job}/images/0/url", json={"expires_in_s": 10**9}).status_code == 422
         first = client.post(f"/v1/jobs/{job}/images/0/url", json={}).json()["url"]
-        live.services.signer._secret = None  # noqa: SLF001 - as a process that has just started
+        live.services.signer._secret._value = None  # noqa: SLF001 - as a process that has just started
         with live.client() as anyone:
             assert anyone.get(first).status_code == 200
 

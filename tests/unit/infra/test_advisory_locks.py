@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from infra import advisory_locks
-from infra.advisory_locks import ANALYSES, FIRST_KEY, KEEPER, MIGRATIONS, MODEL_FOLDERS, MODEL_SCAN
+from infra.advisory_locks import KEEPER, MIGRATIONS
 
 #: A lock that is not of a text.
 NUMBERED = re.compile(r"pg_(?:try_)?advisory\w*\((?!hashtext)")
@@ -14,7 +14,8 @@ PRODUCT = ("broker_api", "cli", "infra", "jobs", "keeper", "migrations", "models
 def test_every_advisory_lock_has_a_number_of_its_own() -> None:
     """One number used twice let a running keeper stop every later start."""
     numbers = [value for name, value in vars(advisory_locks).items() if name.isupper()]
-    assert sorted(numbers) == sorted({MIGRATIONS, KEEPER, FIRST_KEY, MODEL_SCAN, MODEL_FOLDERS, ANALYSES})
+    assert {MIGRATIONS, KEEPER} < set(numbers)
+    assert len(numbers) == len(set(numbers))
 
 
 def test_every_advisory_lock_is_numbered_in_one_place() -> None:
@@ -22,5 +23,5 @@ def test_every_advisory_lock_is_numbered_in_one_place() -> None:
     root = Path(advisory_locks.__file__).parents[1]
     files = [path for package in PRODUCT for path in (root / package).rglob("*.py")]
     takers = [path for path in files if NUMBERED.search(path.read_text())]
-    assert len(takers) == 7
+    assert len(takers) >= 7
     assert not [path for path in takers if "from infra.advisory_locks import" not in path.read_text()]
