@@ -5,7 +5,8 @@ Every keeper fetches, whether it leads or not: a download is held by its lease, 
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import psycopg
@@ -15,7 +16,7 @@ from infra.database import open_pool
 from infra.guarded_http import Guard
 from infra.logging import get_logger
 from infra.settings import Settings
-from infra.storage import Storage, StorageError
+from infra.storage import Storage, StorageUnavailable
 from models_registry.pulls import queue
 from models_registry.pulls.fetching import Room
 from models_registry.pulls.looking_up import LookerUp
@@ -29,7 +30,7 @@ log = get_logger(__name__)
 
 DATABASE_AWAY: Final = "database_away"
 PULLING_FAILED: Final = "pulling_failed"
-TIDYING_FAILED: Final = "tidying_downloads_failed"
+STORAGE_AWAY: Final = "storage_away"
 
 #: How often an idle thread looks for work.
 IDLE_SECONDS: Final = 1.0
@@ -59,16 +60,15 @@ def pulling(settings: Settings, database_url: str, storage: Storage, stop: threa
             stopping=stop,
         )
         looker = LookerUp(pool, web, settings.civitai_endpoint.rstrip("/"), storage)
+        pull = partial(_pull_next, puller)
+        work: dict[str, tuple[Callable[[], bool], float]] = {
+            **{f"download {each}": (pull, IDLE_SECONDS) for each in range(number)},
+            "look-ups": (partial(_look_next_up, looker), IDLE_SECONDS),
+            "forget": (partial(_forget, puller, settings.retention_days), FORGET_SECONDS),
+        }
         threads = [
-            threading.Thread(target=_pull_all, args=(puller, stop), name=f"download {each}", daemon=True)
-            for each in range(number)
+            threading.Thread(target=_repeat, args=(*each, stop), name=name, daemon=True) for name, each in work.items()
         ]
-        threads.append(
-            threading.Thread(
-                target=_forget_all, args=(puller, stop, settings.retention_days), name="forget", daemon=True
-            )
-        )
-        threads.append(threading.Thread(target=_look_all_up, args=(looker, stop), name="look-ups", daemon=True))
         for thread in threads:
             thread.start()
         try:
@@ -92,48 +92,43 @@ def open_web(settings: Settings) -> Web:
     return Web(Guard.of(settings.fetch_allow), tokens)
 
 
-def _pull_all(puller: Puller, stop: threading.Event) -> None:
-    while not stop.is_set():
-        try:
-            with puller.pool.connection() as connection:
-                held = queue.claim(connection)
-            if held is not None:
-                puller.pull(held)
-                continue
-        except (psycopg.Error, psycopg_pool.PoolTimeout) as problem:
-            log.warning(DATABASE_AWAY, problem=str(problem))
-        except Exception:
-            # Its lease runs out, and it is tried again by whoever comes; the other downloads must not wait for that.
-            log.exception(PULLING_FAILED)
-        stop.wait(IDLE_SECONDS)
+def _pull_next(puller: Puller) -> bool:
+    with puller.pool.connection() as connection:
+        held = queue.claim(connection)
+    if held is not None:
+        puller.pull(held)
+    return held is not None
 
 
-def _look_all_up(looker: LookerUp, stop: threading.Event) -> None:
+def _look_next_up(looker: LookerUp) -> bool:
     # One at a time: the site asks to be left alone sooner than one expects.
+    with looker.pool.connection() as connection:
+        held = claim_lookup(connection)
+    if held is not None:
+        looker.look_up(held)
+    return held is not None
+
+
+def _forget(puller: Puller, days: float) -> bool:
+    with puller.pool.connection() as connection:
+        puller.forget(connection, days)
+        expire_uploads(connection)
+        retire_lookups(connection, days)
+        remove_strays(connection, puller.storage)
+    return False
+
+
+def _repeat(work: Callable[[], bool], pause: float, stop: threading.Event) -> None:
+    """Work on while there is something to do, else rest; nothing that fails ends the thread."""
     while not stop.is_set():
         try:
-            with looker.pool.connection() as connection:
-                held = claim_lookup(connection)
-            if held is not None:
-                looker.look_up(held)
+            if work():
                 continue
         except (psycopg.Error, psycopg_pool.PoolTimeout) as problem:
             log.warning(DATABASE_AWAY, problem=str(problem))
+        except StorageUnavailable as problem:
+            log.warning(STORAGE_AWAY, problem=str(problem))
         except Exception:
+            # What it held is tried again by whoever comes once the lease has run out; everything else must not wait for that.
             log.exception(PULLING_FAILED)
-        stop.wait(IDLE_SECONDS)
-
-
-def _forget_all(puller: Puller, stop: threading.Event, days: float) -> None:
-    while not stop.is_set():
-        try:
-            with puller.pool.connection() as connection:
-                puller.forget(connection, days)
-                expire_uploads(connection)
-                retire_lookups(connection, days)
-                remove_strays(connection, puller.storage)
-        except (psycopg.Error, psycopg_pool.PoolTimeout) as problem:
-            log.warning(DATABASE_AWAY, problem=str(problem))
-        except (OSError, StorageError) as problem:
-            log.warning(TIDYING_FAILED, problem=str(problem))
-        stop.wait(FORGET_SECONDS)
+        stop.wait(pause)
