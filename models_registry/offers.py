@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -143,8 +144,8 @@ class Catalogue:
 
     def seen_by(self, reader: Reader) -> "Catalogue":
         """Return the same catalogue without what does not exist for this reader; it changes as this one does."""
-        seen = Catalogue()
-        seen._index, seen._reader, seen._missing = self._index, reader, self._missing
+        seen = copy(self)
+        seen._reader = reader  # noqa: SLF001 - of its own class
         return seen
 
     @property
