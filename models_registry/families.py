@@ -1,21 +1,62 @@
-"""What each model family can do: pure facts, so that a request can be refused before any GPU sees it."""
+"""What each model family can do: pure facts, so that a request can be refused before any GPU sees it.
+
+A family is one architecture; its variants are trained for different things and are told apart by `ModelEntry.variant`.
+"""
 
 from collections.abc import Mapping
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from models_registry.entries import Kind, ModelEntry
 
+BASE: Final = "base"
 INPAINT: Final = "inpaint"
 
 
+class Guidance(StrEnum):
+    """Name what `guidance_scale` does to a model."""
+
+    #: Two rows per call, above a scale of 1: the negative prompt is what the picture is led away from.
+    CLASSIFIER_FREE = "classifier_free"
+    #: The network reads the scale as one of its inputs: one row per call, and no negative prompt.
+    EMBEDDED = "embedded"
+    #: Trained away: neither the scale nor a negative prompt does anything.
+    NONE = "none"
+
+
+class Prediction(StrEnum):
+    """Name what a network predicts, as the configurations of schedulers call it; `flow` is the velocity of a rectified flow."""
+
+    EPSILON = "epsilon"
+    V = "v_prediction"
+    FLOW = "flow"
+
+
+class VariantFacts(NamedTuple):
+    """State what one variant of a family is asked for, and its published defaults."""
+
+    #: What people call it.
+    title: str
+    tasks: frozenset[str]
+    steps: int
+    guidance_scale: float
+    scheduler: str
+    guidance: Guidance = Guidance.CLASSIFIER_FREE
+    prediction: Prediction = Prediction.EPSILON
+    #: Side of the square it was trained at, pixels; 0 is the family's.
+    native_size: int = 0
+    #: Whether its first layer reads a control picture beside the latents: such a job has one control, without a model.
+    reads_control: bool = False
+
+
 class FamilyFacts(NamedTuple):
-    """State what one family supports and what its defaults are."""
+    """State what one family supports."""
 
     name: str
     title: str
-    #: Of an ordinary checkpoint; `tasks_of` says what one model does.
-    tasks: frozenset[str]
+    #: By `ModelEntry.variant`.
+    variants: Mapping[str, VariantFacts]
     #: What can be added to its checkpoints, or take the place of a part of them.
     adapters: frozenset[Kind]
     #: Width and height must be multiples of this many pixels.
@@ -23,42 +64,166 @@ class FamilyFacts(NamedTuple):
     min_side: int
     max_side: int
     native_size: int
+    #: Of the published models; a checkpoint's own configuration holds.
     latent_channels: int
     latent_factor: int
-    default_steps: int
-    default_guidance_scale: float
-    default_scheduler: str
-    #: `epsilon` families accept every scheduler of `models_registry.schedulers` of this kind.
-    prediction: str
     #: Bytes of activations per pixel of the picture at fp16, batch of two rows; learnt peaks refine it later.
     activation_bytes_per_pixel: int
-    #: Diffusers class named in a folder's model_index.json.
-    pipeline_classes: frozenset[str]
+    #: Diffusers classes that a folder's model_index.json may name → the variant that such a folder is; None where the class does not say.
+    pipeline_classes: Mapping[str, str | None]
+
+    @property
+    def tasks(self) -> frozenset[str]:
+        """Return what any of its variants does."""
+        return frozenset().union(*(variant.tasks for variant in self.variants.values()))
 
 
-FAMILIES: Mapping[str, FamilyFacts] = MappingProxyType(
-    {
-        "sd15": FamilyFacts(
-            name="sd15",
-            title="Stable Diffusion 1.x",
-            tasks=frozenset({"txt2img", "img2img", INPAINT}),
-            adapters=frozenset({Kind.LORA, Kind.CONTROLNET, Kind.EMBEDDING, Kind.VAE}),
-            size_step=8,
-            min_side=64,
-            max_side=4096,
-            native_size=512,
-            latent_channels=4,
-            latent_factor=8,
-            default_steps=25,
-            default_guidance_scale=7.0,
-            default_scheduler="DPM++ 2M Karras",
-            prediction="epsilon",
-            # SD 1.5 at 512 x 512 in fp16 peaks about 1.2 GiB above its weights with sliced attention off.
-            activation_bytes_per_pixel=5_000,
-            pipeline_classes=frozenset({"StableDiffusionPipeline", "StableDiffusionInpaintPipeline"}),
-        ),
-    }
+_ANY: Final = frozenset({"txt2img", "img2img", INPAINT})
+_TXT2IMG: Final = frozenset({"txt2img", "img2img"})
+_INPAINT: Final = frozenset({INPAINT})
+
+_SD15: Final = FamilyFacts(
+    name="sd15",
+    title="Stable Diffusion 1.x",
+    variants=MappingProxyType(
+        {
+            BASE: VariantFacts("Stable Diffusion 1.x", _ANY, 25, 7.0, "DPM++ 2M Karras"),
+            # A network that reads a mask beside the latents has nothing to read without one.
+            INPAINT: VariantFacts("Stable Diffusion 1.x inpainting", _INPAINT, 25, 7.0, "DPM++ 2M Karras"),
+        }
+    ),
+    adapters=frozenset({Kind.LORA, Kind.CONTROLNET, Kind.EMBEDDING, Kind.VAE}),
+    size_step=8,
+    min_side=64,
+    max_side=4096,
+    native_size=512,
+    latent_channels=4,
+    latent_factor=8,
+    # SD 1.5 at 512 x 512 in fp16 peaks about 1.2 GiB above its weights with sliced attention off.
+    activation_bytes_per_pixel=5_000,
+    pipeline_classes=MappingProxyType({"StableDiffusionPipeline": None, "StableDiffusionInpaintPipeline": INPAINT}),
 )
+
+_SD2: Final = FamilyFacts(
+    name="sd2",
+    title="Stable Diffusion 2.x",
+    variants=MappingProxyType(
+        {
+            BASE: VariantFacts("Stable Diffusion 2.x base", _ANY, 25, 7.0, "DPM++ 2M Karras"),
+            "v": VariantFacts(
+                "Stable Diffusion 2.x", _ANY, 25, 7.0, "DPM++ 2M Karras", prediction=Prediction.V, native_size=768
+            ),
+            INPAINT: VariantFacts("Stable Diffusion 2.x inpainting", _INPAINT, 25, 7.0, "DPM++ 2M Karras"),
+        }
+    ),
+    adapters=frozenset({Kind.LORA, Kind.CONTROLNET, Kind.EMBEDDING, Kind.VAE}),
+    size_step=8,
+    min_side=64,
+    max_side=4096,
+    native_size=512,
+    latent_channels=4,
+    latent_factor=8,
+    activation_bytes_per_pixel=5_000,
+    # The same classes as Stable Diffusion 1.x: what is inside tells them apart.
+    pipeline_classes=MappingProxyType({"StableDiffusionPipeline": None, "StableDiffusionInpaintPipeline": INPAINT}),
+)
+
+_SDXL: Final = FamilyFacts(
+    name="sdxl",
+    title="SDXL",
+    variants=MappingProxyType(
+        {
+            # Pony, Illustrious and their like are this one; what they were trained from stands in the entry's `base_model`.
+            BASE: VariantFacts("SDXL", _ANY, 30, 5.0, "DPM++ 2M Karras"),
+            "v": VariantFacts("SDXL, v-prediction", _ANY, 30, 5.0, "Euler", prediction=Prediction.V),
+            "refiner": VariantFacts("SDXL refiner", frozenset({"img2img"}), 30, 5.0, "DPM++ 2M Karras"),
+            INPAINT: VariantFacts("SDXL inpainting", _INPAINT, 25, 7.0, "DPM++ 2M Karras"),
+            "turbo": VariantFacts("SDXL Turbo", _ANY, 4, 0.0, "Euler a SGM Uniform", native_size=512),
+            "lightning": VariantFacts("SDXL Lightning", _ANY, 4, 0.0, "Euler SGM Uniform"),
+            "lcm": VariantFacts("SDXL LCM", _ANY, 6, 0.0, "LCM"),
+        }
+    ),
+    adapters=frozenset({Kind.LORA, Kind.CONTROLNET, Kind.EMBEDDING, Kind.VAE}),
+    size_step=8,
+    min_side=64,
+    max_side=4096,
+    native_size=1024,
+    latent_channels=4,
+    latent_factor=8,
+    activation_bytes_per_pixel=3_000,
+    pipeline_classes=MappingProxyType(
+        {
+            "StableDiffusionXLPipeline": None,
+            "StableDiffusionXLImg2ImgPipeline": None,
+            "StableDiffusionXLInpaintPipeline": INPAINT,
+        }
+    ),
+)
+
+_SD3: Final = FamilyFacts(
+    name="sd3",
+    title="Stable Diffusion 3",
+    variants=MappingProxyType(
+        {
+            "medium": VariantFacts("Stable Diffusion 3 Medium", _ANY, 28, 7.0, "Euler", prediction=Prediction.FLOW),
+            "3.5-medium": VariantFacts(
+                "Stable Diffusion 3.5 Medium", _ANY, 40, 4.5, "Euler", prediction=Prediction.FLOW
+            ),
+            "3.5-large": VariantFacts("Stable Diffusion 3.5 Large", _ANY, 28, 3.5, "Euler", prediction=Prediction.FLOW),
+            "3.5-large-turbo": VariantFacts(
+                "Stable Diffusion 3.5 Large Turbo", _ANY, 4, 0.0, "Euler", prediction=Prediction.FLOW
+            ),
+        }
+    ),
+    adapters=frozenset({Kind.LORA, Kind.CONTROLNET, Kind.VAE}),
+    # A cell of the transformer is two cells of the latents.
+    size_step=16,
+    min_side=64,
+    max_side=2048,
+    native_size=1024,
+    latent_channels=16,
+    latent_factor=8,
+    activation_bytes_per_pixel=3_000,
+    pipeline_classes=MappingProxyType({"StableDiffusion3Pipeline": None}),
+)
+
+_FLUX: Final = FamilyFacts(
+    name="flux",
+    title="FLUX.1",
+    variants=MappingProxyType(
+        {
+            "dev": VariantFacts("FLUX.1 dev", _ANY, 28, 3.5, "Euler", Guidance.EMBEDDED, Prediction.FLOW),
+            "schnell": VariantFacts("FLUX.1 schnell", _ANY, 4, 0.0, "Euler", Guidance.NONE, Prediction.FLOW),
+            "fill": VariantFacts("FLUX.1 Fill", _INPAINT, 50, 30.0, "Euler", Guidance.EMBEDDED, Prediction.FLOW),
+            # These two draw a picture after a control picture, which their first layer reads beside the latents.
+            "canny": VariantFacts(
+                "FLUX.1 Canny", _TXT2IMG, 50, 30.0, "Euler", Guidance.EMBEDDED, Prediction.FLOW, reads_control=True
+            ),
+            "depth": VariantFacts(
+                "FLUX.1 Depth", _TXT2IMG, 30, 10.0, "Euler", Guidance.EMBEDDED, Prediction.FLOW, reads_control=True
+            ),
+        }
+    ),
+    adapters=frozenset({Kind.LORA, Kind.CONTROLNET, Kind.VAE}),
+    size_step=16,
+    min_side=64,
+    max_side=2048,
+    native_size=1024,
+    latent_channels=16,
+    latent_factor=8,
+    activation_bytes_per_pixel=2_500,
+    pipeline_classes=MappingProxyType({"FluxPipeline": None, "FluxFillPipeline": "fill", "FluxControlPipeline": None}),
+)
+
+FAMILIES: Final[Mapping[str, FamilyFacts]] = MappingProxyType(
+    {family.name: family for family in (_SD15, _SD2, _SDXL, _SD3, _FLUX)}
+)
+
+
+def facts_of(entry: ModelEntry) -> VariantFacts:
+    """Return what is known of a checkpoint's variant; one that a newer version named is taken for the family's first."""
+    variants = FAMILIES[entry.family].variants
+    return variants.get(entry.variant) or next(iter(variants.values()))
 
 
 def tasks_of(entry: ModelEntry) -> frozenset[str]:
@@ -69,5 +234,4 @@ def tasks_of(entry: ModelEntry) -> frozenset[str]:
         return frozenset({"preprocess"})
     if entry.kind is not Kind.CHECKPOINT:
         return frozenset()
-    # A network that reads a mask beside the latents has nothing to read without one.
-    return frozenset({INPAINT}) if entry.variant == INPAINT else FAMILIES[entry.family].tasks
+    return facts_of(entry).tasks

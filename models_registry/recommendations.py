@@ -41,6 +41,6 @@ def read_recommendations(folder: Path, family: FamilyFacts, reads: Reads) -> Rec
             spec = find_scheduler(hints.scheduler)
         except SchedulerNameError as error:
             raise ConfigInvalid(path, f"recommends an unknown scheduler: {error.message}") from None
-        if family.prediction not in SCHEDULERS[spec.name].predictions:
+        if not any(each.prediction in SCHEDULERS[spec.name].predictions for each in family.variants.values()):
             raise ConfigInvalid(path, f"recommends {spec.label}, which {family.title} cannot use")
     return hints

@@ -8,27 +8,27 @@ from jobs.contract import DiffusionRequest
 from jobs.errors import SchedulerUnknown, SchedulerUnsupported
 from jobs.parts import Refine
 from models_registry.entries import ModelEntry
-from models_registry.families import FAMILIES
+from models_registry.families import facts_of
 from models_registry.schedulers import SCHEDULERS, SchedulerNameError, SchedulerSpec, find_scheduler
 
 
 def denoising(asked: DiffusionRequest | Refine, entry: ModelEntry, prefix: str = "") -> Mapping[str, Any]:
     """Return steps, guidance, scheduler and schedule type; `prefix` stands before the names of fields at fault."""
-    family = FAMILIES[entry.family]
+    usual = facts_of(entry)
     spec = _scheduler(asked, entry, prefix)
     guidance = asked.guidance_scale if asked.guidance_scale is not None else entry.default_guidance_scale
     return {
-        "steps": asked.steps or entry.default_steps or family.default_steps,
+        "steps": asked.steps or entry.default_steps or usual.steps,
         # Not `or`: a guidance of 0 is a choice.
-        "guidance_scale": family.default_guidance_scale if guidance is None else guidance,
+        "guidance_scale": usual.guidance_scale if guidance is None else guidance,
         "scheduler": spec.name,
         "schedule_type": spec.schedule_type,
     }
 
 
 def _scheduler(asked: DiffusionRequest | Refine, entry: ModelEntry, prefix: str) -> SchedulerSpec:
-    family = FAMILIES[entry.family]
-    usual = find_scheduler(entry.default_scheduler or family.default_scheduler)
+    facts = facts_of(entry)
+    usual = find_scheduler(entry.default_scheduler or facts.scheduler)
     name = asked.scheduler
     if name is None and asked.schedule_type is None:
         return usual
@@ -41,6 +41,6 @@ def _scheduler(asked: DiffusionRequest | Refine, entry: ModelEntry, prefix: str)
             spec = find_scheduler(name or usual.name, asked.schedule_type)
         except SchedulerNameError as error:
             raise ScheduleTypeUnknown(sentence(error.message), field=f"{prefix}schedule_type") from None
-    if family.prediction not in SCHEDULERS[spec.name].predictions:
-        raise SchedulerUnsupported(f"{family.title} cannot use {spec.label}.", field=f"{prefix}scheduler")
+    if facts.prediction not in SCHEDULERS[spec.name].predictions:
+        raise SchedulerUnsupported(f"{facts.title} cannot use {spec.label}.", field=f"{prefix}scheduler")
     return spec

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from jobs.use_totals import Uses
 from models_registry.entries import Component, Kind
-from models_registry.families import FAMILIES, tasks_of
+from models_registry.families import FAMILIES, facts_of, tasks_of
 from models_registry.records import Entry, Marks, Reader, Visibility
 
 
@@ -207,7 +207,7 @@ def _adapter(entry: Entry, reader: Reader, uses: Uses) -> dict[str, Any]:
 
 
 def _model(entry: Entry, reader: Reader, uses: Uses, *, is_default: bool) -> dict[str, Any]:
-    family = FAMILIES[entry.family]
+    family, usual = FAMILIES[entry.family], facts_of(entry.model)
     guidance = entry.default_guidance_scale
     return {
         **_fields(entry, reader, uses),
@@ -217,9 +217,9 @@ def _model(entry: Entry, reader: Reader, uses: Uses, *, is_default: bool) -> dic
         "size_step": family.size_step,
         "min_side": min(family.min_side, entry.native_size),
         "max_side": family.max_side,
-        "default_steps": entry.default_steps or family.default_steps,
-        "default_guidance_scale": family.default_guidance_scale if guidance is None else guidance,
-        "default_scheduler": entry.default_scheduler or family.default_scheduler,
+        "default_steps": entry.default_steps or usual.steps,
+        "default_guidance_scale": usual.guidance_scale if guidance is None else guidance,
+        "default_scheduler": entry.default_scheduler or usual.scheduler,
         "components": list(entry.components),
         "is_default": is_default,
     }

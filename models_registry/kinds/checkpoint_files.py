@@ -177,7 +177,7 @@ def _check_beside(header: Header, beside: _Beside, family: FamilyFacts, channels
     if beside.text_encoder is not None:
         _compare(header, beside.text_encoder, (beside.text_encoder.whole("hidden_size"),), (text_width,))
     if beside.scheduler is not None:
-        parts.check_prediction(beside.scheduler, family)
+        parts.check_prediction(beside.scheduler)
 
 
 def _compare(header: Header, config: Config, said: tuple[int, ...], found: tuple[int, ...]) -> None:

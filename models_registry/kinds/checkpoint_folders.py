@@ -57,11 +57,11 @@ def _family(index: Config) -> FamilyFacts:
     pipeline = index.values.get("_class_name")
     if not isinstance(pipeline, str):
         raise ClassRefused(index.path, "names a pipeline of its own; only those of diffusers are drawn")
+    if pipeline in LATER_PIPELINES:
+        raise Unrecognised(index.path, f"{LATER_PIPELINES[pipeline]} ({pipeline}) is not supported yet")
     for family in FAMILIES.values():
         if pipeline in family.pipeline_classes:
             return family
-    if pipeline in LATER_PIPELINES:
-        raise Unrecognised(index.path, f"{LATER_PIPELINES[pipeline]} ({pipeline}) is not supported yet")
     raise ClassRefused(index.path, f"names the pipeline {pipeline[:60]!r}, which is not on the list of known ones")
 
 

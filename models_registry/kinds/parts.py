@@ -14,7 +14,7 @@ from models_registry.diffusers_classes import (
     UNET_KEYS,
     VAE_KEYS,
 )
-from models_registry.families import FamilyFacts
+from models_registry.families import FamilyFacts, Prediction
 from models_registry.kinds.unets import SD2_TEXT_WIDTH, refuse_channels
 from models_registry.refusals import ClassRefused, ConfigInvalid, Unrecognised
 
@@ -95,7 +95,7 @@ def check(parts: Parts, family: FamilyFacts) -> None:
     """Raise a `ModelRefused` unless the components are those of the family and fit each other."""
     unet, text_width = parts.unet, parts.text_encoder.whole("hidden_size")
     refuse_channels(unet.path, in_channels(unet), family)
-    check_prediction(parts.scheduler, family)
+    check_prediction(parts.scheduler)
     if text_width == SD2_TEXT_WIDTH and unet.values.get("use_linear_projection"):
         raise Unrecognised(unet.path, "is Stable Diffusion 2.x, which is not supported yet")
     refuse_extras(unet)
@@ -108,12 +108,12 @@ def check(parts: Parts, family: FamilyFacts) -> None:
         raise ConfigInvalid(unet.path, f"and the VAE do not both have {family.latent_channels} latent channels")
 
 
-def check_prediction(scheduler: Config, family: FamilyFacts) -> None:
+def check_prediction(scheduler: Config) -> None:
     """Raise `Unrecognised` for a network that predicts something else than its family's do."""
     prediction = scheduler.values.get("prediction_type", "epsilon")
-    if prediction != family.prediction:
+    if prediction != Prediction.EPSILON:
         raise Unrecognised(
-            scheduler.path, f"predicts {str(prediction)[:40]!r}; only {family.prediction!r} is supported yet"
+            scheduler.path, f"predicts {str(prediction)[:40]!r}; only {Prediction.EPSILON.value!r} is supported yet"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from broker_api.admission.sizes import bounds
 from models_registry.entries import ModelEntry
-from models_registry.families import FAMILIES
+from models_registry.families import FAMILIES, facts_of
 
 MOST_STEPS: Final = 200
 #: Times the steps that the model draws with by itself.
@@ -30,7 +30,7 @@ def level_of(quality: str) -> str:
 def preset_steps(quality: str, entry: ModelEntry) -> int | None:
     """Return the steps of a quality; None where they are the model's own."""
     times = STEPS[level_of(quality)]
-    usual = entry.default_steps or FAMILIES[entry.family].default_steps
+    usual = entry.default_steps or facts_of(entry).steps
     return None if times == 1 else min(MOST_STEPS, max(1, round(usual * times)))
 
 

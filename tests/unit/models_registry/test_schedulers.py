@@ -96,6 +96,7 @@ def test_find_scheduler_refuses_an_impossible_pair(name: str, schedule_type: str
 
 def test_every_family_default_is_a_known_scheduler() -> None:
     """The defaults of `families.py` can be built."""
-    for facts in FAMILIES.values():
-        assert find_scheduler(facts.default_scheduler).label == facts.default_scheduler
+    for family in FAMILIES.values():
+        for variant in family.variants.values():
+            assert find_scheduler(variant.scheduler).label == variant.scheduler
     assert SCHEDULE_TYPES
