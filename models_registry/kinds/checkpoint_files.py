@@ -80,7 +80,7 @@ def from_file(header: Header, reads: Reads) -> Findings | None:
     if latents.channels != family.latent_channels:
         raise Unrecognised(header.path, f"has {latents.channels} latent channels; {family.title} has 4")
     beside = _beside(header.path, reads)
-    _check_beside(header, beside, family, channels, text_width)
+    _check_beside(header, beside, channels, text_width)
     hints = read_recommendations(config_folder(header.path), family, reads)
     return Findings(
         kind=Kind.CHECKPOINT,
@@ -153,7 +153,7 @@ def _beside(path: Path, reads: Reads) -> _Beside:
     )
 
 
-def _check_beside(header: Header, beside: _Beside, family: FamilyFacts, channels: int, text_width: int) -> None:
+def _check_beside(header: Header, beside: _Beside, channels: int, text_width: int) -> None:
     sizes = {
         "unet": dimension(header, _FIRST, 0),
         "vae": dimension(header, f"{VAE}decoder.conv_in.weight", 0),
