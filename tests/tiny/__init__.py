@@ -1,0 +1,1 @@
+"""Checkpoints of every variant in miniature: the real architecture and files, random weights."""
