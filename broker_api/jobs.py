@@ -21,6 +21,7 @@ from jobs.geometry import estimated_cost, picture_count, total_steps
 from jobs.intake import NewJob
 from jobs.labels import Labels, parse_labels
 from jobs.parts import Name, Strict
+from jobs.priorities import change_priority
 from jobs.reading import JobSearch, foresee, list_jobs, read_job, view
 from jobs.states import TERMINAL, State
 
@@ -68,6 +69,12 @@ class DryRun(BaseModel):
     position: int
     eta_s: float | None = Field(description="Seconds until it would end, as measured lately.")
     waiting_for: str | None
+
+
+class ChangeJob(Strict):
+    """What to change of a job that waits."""
+
+    priority: int = Field(ge=0, le=9, description="0 first, 9 last.")
 
 
 class DeleteJobs(Strict):
@@ -159,6 +166,19 @@ async def list_page(call: Call) -> Response:
     return json_answer(JobPage(items=items, next_cursor=following))
 
 
+async def change_job(call: Call) -> Response:
+    """Give a waiting job another priority."""
+    job = call.job()
+    async with call.services.pool.connection() as connection:
+        is_there, change = await change_priority(connection, call.principal.sees, job, call.body(ChangeJob).priority)
+        if change is not None:
+            call.services.relay.announce(change)
+        found = await read_job(connection, call.principal.sees, job, call.services.snapshots.pace) if is_there else None
+    if found is None:
+        raise not_found()
+    return json_answer(found)
+
+
 async def cancel_job(call: Call) -> Response:
     """Cancel a job: at once while it waits, within a step while it runs, not at all when it has ended."""
     job = call.job()
@@ -227,7 +247,7 @@ def _fresh_view(change: Change, job: NewJob, fleet: Fleet) -> JobView:
     online = [worker for worker in serving if worker.online and worker.state != "draining"]
     fitting = [worker for worker in online if worker.memory_bytes >= job.needs_memory]
     row: dict[str, Any] = {
-        "id": change.job, "state": State.QUEUED, "task": job.parameters.task, "queue": change.queue, "batch": None,
+        "id": change.job, "owner": job.owner, "state": State.QUEUED, "task": job.parameters.task, "queue": change.queue, "batch": None,
         "created_at": change.at, "started_at": None, "finished_at": None, "available_at": change.at, "read_at": change.at,
         "cancel_requested_at": None, "worker": None, "seconds": None, "attempts": 0, "losses": 0, "ahead": None, "images": [],
         "step": 0, "steps": total_steps(job.parameters), "cost": estimated_cost(job.parameters),

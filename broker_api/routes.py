@@ -12,6 +12,7 @@ from broker_api.fleet_routes import FLEET_ENDPOINTS
 from broker_api.flower import proxy_flower, redirect_to_flower
 from broker_api.health import Health, Readiness, healthz, metrics, readyz
 from broker_api.jobs import (
+    ChangeJob,
     CreateQuery,
     DeletedJobs,
     DeleteJobs,
@@ -19,6 +20,7 @@ from broker_api.jobs import (
     JobPage,
     ListQuery,
     cancel_job,
+    change_job,
     create_job,
     delete_job,
     delete_jobs,
@@ -63,6 +65,7 @@ from jobs.control import JobActive
 from jobs.cursors import CursorInvalid
 from jobs.errors import PictureRefused, PictureTooLarge
 from jobs.labels import LabelsInvalid
+from jobs.priorities import JobNotWaiting
 
 _LOCATION: Final = {"Location": "Path of the job."}
 _NOT_MODIFIED: Final = Answer(304, "The client's copy is still right.")
@@ -102,6 +105,15 @@ _JOBS: Final = (
     Endpoint(
         "GET", "/v1/jobs/{id}", "readJob", "Read a job", "jobs", read_one_job,
         answers=(Answer(200, "The job.", JobView),), errors=(NotFound,),
+    ),
+    Endpoint(
+        "PATCH", "/v1/jobs/{id}", "changeJob", "Change the priority of a job that waits", "jobs", change_job,
+        description=(
+            "It takes the place in its queue that it would have, had it been sent with that priority now. Its followers hear `requeued` "
+            "with the reason `priority_changed`."
+        ),
+        body=Body(models=(ChangeJob,), parse=ChangeJob.model_validate, example={"priority": 2}),
+        answers=(Answer(200, "The job.", JobView),), errors=(NotFound, JobNotWaiting),
     ),
     Endpoint(
         "DELETE", "/v1/jobs/{id}", "deleteJob", "Delete a job that has ended, and its pictures", "jobs", delete_job,

@@ -1,4 +1,4 @@
-"""`imagefleet jobs`: list, show, cancel, delete and watch jobs."""
+"""`imagefleet jobs`: list, show, reorder, cancel, delete and watch jobs."""
 
 from typing import Annotated
 
@@ -13,7 +13,9 @@ from infra.settings import Settings
 from jobs.contract import DiffusionParameters, JobView
 from jobs.states import TERMINAL, State
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="List, show, cancel, delete and watch jobs.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="List, show, reorder, cancel, delete and watch jobs."
+)
 
 #: What the server gives at once.
 LARGEST_PAGE = 200
@@ -81,6 +83,17 @@ def cancel(jobs: Ids) -> None:
 
 
 @app.command()
+def priority(
+    job: Id, priority: Annotated[int, typer.Argument(min=0, max=9, help="0 first, 9 last.", metavar="PRIORITY")]
+) -> None:
+    """Give a job that waits another priority."""
+    with open_client(Settings()) as client:
+        found = client.change_priority(job, priority)
+    place = "" if found.position is None else f", number {found.position} in its queue"
+    typer.echo(f"{found.id} has priority {found.request.priority}{place}")
+
+
+@app.command()
 def delete(jobs: Ids) -> None:
     """Delete jobs that have ended, and their pictures."""
     failed = 0
@@ -145,6 +158,7 @@ def _facts(job: JobView, url: str) -> list[tuple[str, str]]:
         ("steps", _progress(job)),
         ("seed", str(request.seed)),
         ("queue", job.queue),
+        ("priority", str(request.priority)),
         ("worker", job.worker),
         ("created", f"{job.created_at:%Y-%m-%d %H:%M:%S %Z} ({age(job.created_at)} ago)"),
         ("took", f"{job.seconds:.1f} s" if job.seconds is not None else None),

@@ -32,7 +32,7 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         "generate": Verb("cli.generate", "Draw pictures from a prompt and write them to files."),
         "upscale": Verb("cli.upscale", "Enlarge a picture."),
         "preprocess": Verb("cli.preprocess", "Turn a picture into a control picture: edges, depth, poses."),
-        "jobs": Verb("cli.jobs", "List, show, cancel, delete and watch jobs."),
+        "jobs": Verb("cli.jobs", "List, show, reorder, cancel, delete and watch jobs."),
         "batches": Verb("cli.batches", "List, show, cancel and watch batches, and fetch their pictures."),
         "results": Verb("cli.results", "Search pictures, show how one was drawn, and fetch them."),
         "verify": Verb("cli.verify", "Draw every task with every model at hand, and print what came of it."),

@@ -119,6 +119,11 @@ class Client:
         """Ask for a job to be stopped and return it: a running one is `cancelled` only when it has really stopped."""
         return understood(JobView, self._connection.ask("POST", f"/v1/jobs/{segment(job)}/cancel").content)
 
+    def change_priority(self, job: UUID | str, priority: int) -> JobView:
+        """Give a waiting job another priority, 0 (first) to 9, and return it; refused as `job_not_waiting` once it runs or has ended."""
+        body = {"priority": priority}
+        return understood(JobView, self._connection.ask("PATCH", f"/v1/jobs/{segment(job)}", body=body).content)
+
     def delete(self, job: UUID | str) -> None:
         """Delete a finished job and its pictures."""
         self._connection.ask("DELETE", f"/v1/jobs/{segment(job)}", repeatable=False)

@@ -24,6 +24,7 @@ class BatchSummary(BaseModel):
     """A batch and how far it is."""
 
     id: UUID
+    owner: str | None = Field(default=None, description="Who sent it.")
     created_at: datetime
     state: Literal["active", "ended"]
     size: int = Field(description="Jobs it began with; those deleted since are in no other count.")
@@ -50,7 +51,7 @@ select id, request_hash, array(select jobs.id from jobs where jobs.batch = batch
 from batches where owner = %(owner)s and idempotency_key = %(key)s
 """
 _SUMMARY: Final = """
-select batches.id, batches.created_at, batches.size, count(*) filter (where jobs.state = 'queued') as queued,
+select batches.id, batches.owner, batches.created_at, batches.size, count(*) filter (where jobs.state = 'queued') as queued,
     count(*) filter (where jobs.state = 'running') as running, count(*) filter (where jobs.state = 'succeeded') as succeeded,
     count(*) filter (where jobs.state = 'failed') as failed, count(*) filter (where jobs.state = 'cancelled') as cancelled,
     coalesce(sum(jobs.step), 0)::int as step, coalesce(sum(jobs.steps), 0)::int as steps
@@ -138,6 +139,7 @@ def _summary(row: dict[str, Any]) -> BatchSummary:
     active = any(count for state, count in counts.items() if state not in TERMINAL)
     return BatchSummary(
         id=row["id"],
+        owner=row["owner"],
         created_at=row["created_at"],
         state="active" if active else "ended",
         size=row["size"],

@@ -354,6 +354,7 @@ class JobView(BaseModel):
     """Everything a reader may know about a job."""
 
     id: UUID
+    owner: str | None = Field(default=None, description="Who sent it.")
     state: State
     task: Task
     model: str

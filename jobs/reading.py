@@ -123,7 +123,7 @@ select {_ahead("would")} as ahead, {_serving("would")} as serving, now() as read
 _MINE: Final = "(%(owner)s::text is null or jobs.owner = %(owner)s)"
 
 # What `view` reads, named one by one: a prepared `jobs.*` fails on every open connection once a migration adds a column.
-_VIEWED: Final = """jobs.id, jobs.state, jobs.task, jobs.request, jobs.queue, jobs.batch, jobs.created_at, jobs.started_at,
+_VIEWED: Final = """jobs.id, jobs.owner, jobs.state, jobs.task, jobs.request, jobs.queue, jobs.batch, jobs.created_at, jobs.started_at,
     jobs.finished_at, jobs.available_at, jobs.cancel_requested_at, jobs.step, jobs.steps, jobs.cost, jobs.attempts, jobs.losses,
     jobs.worker, jobs.seconds, jobs.error_code, jobs.error_message, jobs.error_retryable, now() as read_at"""
 
@@ -219,6 +219,7 @@ def view(row: Mapping[str, Any], pace: Pace = UNKNOWN_PACE) -> JobView:
         error = JobError(code=row["error_code"], message=row["error_message"], retryable=row["error_retryable"])
     return JobView(
         id=row["id"],
+        owner=row["owner"],
         state=State(row["state"]),
         task=row["task"],
         model=row["request"]["model"],

@@ -237,3 +237,46 @@ def test_ids_rise_with_time(live: Any, world: Any) -> None:
     with live.client(world.key()) as client:
         made = [UUID(client.post("/v1/jobs", json=PROMPT).json()["id"]) for _ in range(5)]
     assert made == sorted(made)
+
+
+def test_priority_of_a_waiting_job_is_changed(live: Any, world: Any, read_sse: Any) -> None:
+    """The job moves ahead in its queue, its followers hear of it, and the list says so; a running one is left as it is."""
+    worker = world.worker()
+    with live.client(world.key()) as client:
+        first, second = (client.post("/v1/jobs", json=PROMPT).json()["id"] for _ in range(2))
+        heard: list[Any] = []
+        follower = threading.Thread(target=lambda: heard.extend(read_sse(client, second)))
+        follower.start()
+        assert _eventually(lambda: live.services.hub.readers == 1)
+        moved = client.patch(f"/v1/jobs/{second}", json={"priority": 1})
+        assert (moved.status_code, moved.json()["position"], moved.json()["request"]["priority"]) == (200, 1, 1)
+        assert client.get(f"/v1/jobs/{first}").json()["position"] == 2
+        assert str(worker.claim().id) == second
+        refused = client.patch(f"/v1/jobs/{second}", json={"priority": 9})
+        assert (refused.status_code, refused.json()["code"]) == (409, "job_not_waiting")
+        worker.finish()
+        follower.join()
+    events = [(event.event, event.id) for event in heard]
+    assert events == [("queued", "0-1"), ("requeued", "1-1"), ("started", "2-1"), ("succeeded", "2-2")]
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"priority": 10}, {"priority": -1}, {"priority": "2"}, {"priority": 2, "model": "x"}]
+)
+def test_priority_that_is_none_is_refused(live: Any, world: Any, body: dict[str, Any]) -> None:
+    """Only a whole number from 0 to 9 is one, and nothing else of a job can be changed."""
+    with live.client(world.key()) as client:
+        job = client.post("/v1/jobs", json=PROMPT).json()["id"]
+        answer = client.patch(f"/v1/jobs/{job}", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+def test_jobs_of_others_change_for_admins_alone(live: Any, world: Any) -> None:
+    """An admin sees whose each job is and moves it; to others it is not there."""
+    with live.client(world.key("ann")) as ann, live.client(world.key("bob")) as bob:
+        job = ann.post("/v1/jobs", json=PROMPT).json()["id"]
+        assert bob.patch(f"/v1/jobs/{job}", json={"priority": 0}).status_code == 404
+    with live.client(world.key("root", ("admin", "user"))) as admin:
+        (listed,) = admin.get("/v1/jobs").json()["items"]
+        assert (listed["owner"], listed["request"]["priority"]) == ("ann", 5)
+        assert admin.patch(f"/v1/jobs/{job}", json={"priority": 0}).json()["request"]["priority"] == 0

@@ -151,7 +151,11 @@ def test_foreign_and_unknown_jobs_look_alike(shared_live: Any, shared_world: Any
         worker.finish()
         unknown = mine[:-12] + "000000000000"
         answers = [
-            bob.request(endpoint.method, endpoint.path.replace("{id}", job).replace("{n}", "0"))
+            bob.request(
+                endpoint.method,
+                endpoint.path.replace("{id}", job).replace("{n}", "0"),
+                json=endpoint.body.example if endpoint.body else None,
+            )
             for job in (mine, unknown)
         ]
         assert [answer.status_code for answer in answers] == [404, 404]

@@ -90,7 +90,7 @@ def test_every_route_runs_as_its_example_says(
     worker = shared_world.worker()
     with shared_live.client(shared_world.key("root", ADMIN)) as client:
         job = client.post("/v1/jobs", json={"prompt": "x"}).json()["id"]
-        if endpoint.name != "cancelJob":
+        if endpoint.name not in {"cancelJob", "changeJob"}:
             while str(worker.claim().id) != job:
                 """Jobs of other routes' examples come first."""
             worker.finish()

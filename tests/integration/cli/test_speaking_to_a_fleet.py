@@ -317,6 +317,18 @@ def test_jobs_show_tells_what_a_job_waits_for(command: Any, play: Any, view: Vie
     assert "\x1b" not in done.out
 
 
+def test_jobs_priority_moves_a_job_that_waits(command: Any, play: Any, view: View) -> None:
+    """The new priority is sent, and where the job now stands is told; a number beyond 9 is not sent at all."""
+    moved = view(position=1)
+    moved["request"]["priority"] = 0
+    script = play([answer(json.dumps(moved))])
+    done = command("jobs", "priority", JOB, "0", url=script.url)
+    assert (done.status, done.out) == (0, f"{JOB} has priority 0, number 1 in its queue\n")
+    assert (script.asked[0].method, script.asked[0].path) == ("PATCH", f"/v1/jobs/{JOB}")
+    assert json.loads(script.asked[0].body) == {"priority": 0}
+    assert command("jobs", "priority", JOB, "10", url=script.url).status == 2
+
+
 def test_jobs_are_cancelled_and_deleted_one_by_one(command: Any, play: Any, view: View) -> None:
     """Each id is told its own outcome; one failure does not hide the others."""
     stopping = play([answer(json.dumps(view(state="cancelled"))), answer(json.dumps(view(state="running")), 202)])

@@ -31,6 +31,7 @@ from jobs.errors import DrawingFailed, EngineDied, JobFailure, PictureInvalid
 from jobs.fleet import WorkerFacts
 from jobs.intake import NewJob, submit
 from jobs.leases import Beat, renew
+from jobs.priorities import JobNotWaiting, change_priority
 from jobs.roster import register
 from jobs.states import MAX_ATTEMPTS, POISON_LOSSES_ANYWHERE, TERMINAL, TRANSITIONS, State
 from jobs.store import StoredPicture, complete, fail, hand_back, stopped
@@ -177,6 +178,20 @@ class JobsMachine(RuleBasedStateMachine):
         answer = self.loop.run_until_complete(cancel(self.asynchronous, None, job))
         assert answer is not None
         self._announced(answer[1])
+
+    @rule(job=submitted, priority=st.integers(0, 9))
+    def move(self, job: UUID, priority: int) -> None:
+        """Give a job another priority: a waiting one moves, any other stays as it is."""
+        before = self.connection.execute("select * from jobs where id = %s", (job,)).fetchone()
+        assert before is not None
+        if before["state"] == State.QUEUED:
+            change = self.loop.run_until_complete(change_priority(self.asynchronous, None, job, priority))[1]
+            assert (change is None) == (before["priority"] == priority)
+            self._announced(change)
+        else:
+            with pytest.raises(JobNotWaiting):
+                self.loop.run_until_complete(change_priority(self.asynchronous, None, job, priority))
+            assert self.connection.execute("select * from jobs where id = %s", (job,)).fetchone() == before
 
     @rule(taken=claims)
     def stop_when_asked(self, taken: ClaimedJob) -> None:

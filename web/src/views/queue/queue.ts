@@ -8,6 +8,21 @@ const AGAIN_MS = 2000
 /** So many lines are shown; what waits behind them is counted. */
 const MOST_SHOWN = 200
 
+/** Priorities go from the first to the last. */
+export const FIRST = 0
+export const LAST = 9
+
+export function priorityOf(job: JobView): number {
+  return job.request.priority ?? 5
+}
+
+/** What runs stands before what waits, and that as it will be drawn: by priority, then by its place in its queue. */
+function drawnBefore(one: JobView, other: JobView): number {
+  const waits = Number(one.state === 'queued') - Number(other.state === 'queued')
+  if (waits || one.state !== 'queued') return waits || (one.id < other.id ? -1 : 1)
+  return priorityOf(one) - priorityOf(other) || (one.position ?? 0) - (other.position ?? 0) || (one.id < other.id ? -1 : 1)
+}
+
 export interface Queue {
   jobs: ShallowRef<readonly JobView[]>
   batches: ShallowRef<readonly BatchSummary[]>
@@ -35,8 +50,8 @@ export function useQueue(mine: Ref<boolean>): Queue {
         ask(api.GET('/v1/batches', { params: { query: { mine: mine.value, limit: 50 } } })),
       ])
       batches.value = all.items.filter((batch) => batch.state === 'active')
-      // A batch is one line; oldest first, as they are drawn.
-      jobs.value = page.items.filter((job) => !job.batch).reverse()
+      // A batch is one line.
+      jobs.value = page.items.filter((job) => !job.batch).sort(drawnBefore)
       more.value = page.next_cursor !== null
       problem.value = null
       loaded.value = true
