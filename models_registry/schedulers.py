@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from models_registry.families import Prediction
+
 #: Spelling of a schedule type that leaves the choice to the scheduler, as A1111's menu does.
 AUTOMATIC = "automatic"
 
@@ -36,6 +38,15 @@ class ScheduleType(NamedTuple):
     aliases: tuple[str, ...] = ()
 
 
+class Flow(NamedTuple):
+    """Say how a sampling method draws with models that predict a flow."""
+
+    class_name: str
+    config: Mapping[str, Any]
+    #: Names of the schedule types it can follow there; without one it takes the model's own spacing.
+    schedule_types: frozenset[str]
+
+
 class Scheduler(NamedTuple):
     """Name one sampling method and say what it can do."""
 
@@ -50,7 +61,16 @@ class Scheduler(NamedTuple):
     aliases: tuple[str, ...] = ()
     #: Calls of the denoiser per step: 2 for second-order methods.
     calls_per_step: int = 1
-    predictions: frozenset[str] = frozenset({"epsilon", "v_prediction"})
+
+    @property
+    def flow(self) -> Flow | None:
+        """Return how it draws with models that predict a flow; None where it cannot."""
+        return _FLOWS.get(self.name)
+
+    @property
+    def predictions(self) -> frozenset[Prediction]:
+        """Return what a model it draws with may predict."""
+        return frozenset({Prediction.EPSILON, Prediction.V} | ({Prediction.FLOW} if self.flow is not None else set()))
 
 
 class SchedulerSpec(NamedTuple):
@@ -62,6 +82,8 @@ class SchedulerSpec(NamedTuple):
     #: None keeps the model's own spacing.
     schedule_type: str | None
     calls_per_step: int
+    #: `flow` has classes and settings of its own; the other two are told by the model's configuration.
+    prediction: Prediction = Prediction.EPSILON
 
     @property
     def label(self) -> str:
@@ -104,6 +126,8 @@ _SPACINGS = frozenset({"uniform", "sgm_uniform", "simple", "normal", "ddim"})
 _SHAPES = frozenset({"karras", "exponential", "beta"})
 _ALL = _SPACINGS | _SHAPES
 _NONE: frozenset[str] = frozenset()
+#: What the own spacing of solvers for flows amounts to.
+_FLOW_SPACINGS = frozenset({"simple", "sgm_uniform"})
 
 
 def _dpm(algorithm: str, order: int, solver: str = "midpoint") -> Mapping[str, Any]:
@@ -177,6 +201,19 @@ SCHEDULERS: Mapping[str, Scheduler] = MappingProxyType(
     }
 )
 
+#: DEIS, SA Solver and the ancestral methods have no form in diffusers that ends without noise; DPM++ 3M SDE adds more than it takes away.
+_FLOWS: Mapping[str, Flow] = MappingProxyType(
+    {
+        "Euler": Flow("FlowMatchEulerDiscreteScheduler", _EMPTY, _FLOW_SPACINGS | {"normal", "uniform"} | _SHAPES),
+        "Heun": Flow("FlowMatchHeunDiscreteScheduler", _EMPTY, _FLOW_SPACINGS | {"normal", "uniform"}),
+        "DPM++ 2M": Flow(_MULTISTEP, SCHEDULERS["DPM++ 2M"].config, _FLOW_SPACINGS),
+        "DPM++ 2M SDE": Flow(_MULTISTEP, SCHEDULERS["DPM++ 2M SDE"].config, _FLOW_SPACINGS),
+        "DPM++ 2S": Flow(_SINGLESTEP, SCHEDULERS["DPM++ 2S"].config, _FLOW_SPACINGS),
+        "UniPC": Flow("UniPCMultistepScheduler", SCHEDULERS["UniPC"].config, _FLOW_SPACINGS),
+        "LCM": Flow("FlowMatchLCMScheduler", _EMPTY, _NONE),
+    }
+)
+
 
 def _squeeze(name: str) -> str:
     """Reduce a name to what tells names apart, so that `dpmpp_2m` and `DPM++ 2M` are one."""
@@ -186,7 +223,8 @@ def _squeeze(name: str) -> str:
 def _scheduler_names() -> Mapping[str, str]:
     names: dict[str, str] = {}
     for scheduler in SCHEDULERS.values():
-        for alias in (scheduler.name, scheduler.class_name, *scheduler.aliases):
+        flow = () if scheduler.flow is None else (scheduler.flow.class_name,)
+        for alias in (scheduler.name, scheduler.class_name, *scheduler.aliases, *flow):
             # The first scheduler of a class owns the class name: DPMSolverMultistepScheduler is DPM++ 2M.
             names.setdefault(_squeeze(alias), scheduler.name)
             # The `k_` of k-diffusion is left out by ComfyUI and SD.Next.
@@ -242,11 +280,14 @@ def find_schedule_type(name: str) -> str:
     return kind
 
 
-def find_scheduler(name: str, schedule_type: str | None = None) -> SchedulerSpec:
+def find_scheduler(
+    name: str, schedule_type: str | None = None, *, prediction: Prediction = Prediction.EPSILON
+) -> SchedulerSpec:
     """Return the scheduler a name means, raising `SchedulerNameError` for unknown names and impossible pairs.
 
     `name` is an A1111, ComfyUI or diffusers name, a schedule type behind it allowed; `schedule_type` None keeps the
-    model's own spacing, `automatic` takes what A1111 takes for that scheduler.
+    model's own spacing, `automatic` takes what A1111 takes for that scheduler. What draws, and by which schedule types,
+    depends on what the model predicts.
     """
     scheduler, suffix = _split(name)
     kind = suffix
@@ -256,15 +297,41 @@ def find_scheduler(name: str, schedule_type: str | None = None) -> SchedulerSpec
             message = f"{name[:80]!r} and schedule type {schedule_type[:80]!r} contradict each other"
             raise SchedulerNameError(message, name=name, nearest=(scheduler.name,))
         kind = suffix if given == AUTOMATIC and suffix is not None else given
+    if prediction is Prediction.FLOW:
+        return _for_flow(scheduler, None if kind == AUTOMATIC else kind, name)
     if kind == AUTOMATIC:
         kind = scheduler.automatic
-    if kind is not None and kind not in scheduler.schedule_types:
-        labels = tuple(each.label for each in SCHEDULE_TYPES.values() if each.name in scheduler.schedule_types)
-        known = ", ".join(labels) or "its own only"
-        message = f"{scheduler.name} cannot follow {SCHEDULE_TYPES[kind].label}; it can follow: {known}"
-        raise SchedulerNameError(message, name=name, nearest=labels)
+    _check_kind(scheduler.name, kind, scheduler.schedule_types, name)
     config = scheduler.config if kind is None else MappingProxyType({**scheduler.config, **_config(scheduler, kind)})
-    return SchedulerSpec(scheduler.name, scheduler.class_name, config, kind, scheduler.calls_per_step)
+    return SchedulerSpec(scheduler.name, scheduler.class_name, config, kind, scheduler.calls_per_step, prediction)
+
+
+def _for_flow(scheduler: Scheduler, kind: str | None, name: str) -> SchedulerSpec:
+    flow = scheduler.flow
+    if flow is None:
+        able = tuple(_FLOWS)
+        message = f"{scheduler.name} cannot draw with a model that predicts a flow; these can: {', '.join(able)}"
+        raise SchedulerNameError(message, name=name, nearest=able)
+    _check_kind(scheduler.name, kind, flow.schedule_types, name)
+    settings = {} if kind is None else SCHEDULE_TYPES[kind].config
+    # Solvers space their steps in one way only; the shapes belong to Euler alone.
+    wanted = {
+        key: value
+        for key, value in settings.items()
+        if (key == "timestep_spacing" and scheduler.name in {"Euler", "Heun"} and kind not in _SHAPES) or value is True
+    }
+    config = MappingProxyType({**flow.config, **wanted})
+    return SchedulerSpec(scheduler.name, flow.class_name, config, kind, scheduler.calls_per_step, Prediction.FLOW)
+
+
+def _check_kind(title: str, kind: str | None, known: frozenset[str], name: str) -> None:
+    if kind is None or kind in known:
+        return
+    labels = tuple(each.label for each in SCHEDULE_TYPES.values() if each.name in known)
+    message = (
+        f"{title} cannot follow {SCHEDULE_TYPES[kind].label}; it can follow: {', '.join(labels) or 'its own only'}"
+    )
+    raise SchedulerNameError(message, name=name, nearest=labels)
 
 
 def _config(scheduler: Scheduler, kind: str) -> Mapping[str, Any]:

@@ -1,0 +1,160 @@
+"""Schedulers for models that predict a flow, as every pipeline of such models calls them.
+
+The classes of diffusers each fit some of its pipelines: one takes no noise levels, another no shift by the picture's size, a third
+cannot noise a picture to begin from. These fit all; where a class of diffusers is called as it can be, the numbers are its own.
+"""
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+
+#: The library ships no types for these classes.
+_DIFFUSERS: Any = diffusers
+#: Settings by which pipelines compute the shift of a picture's size; they look for them in the scheduler's configuration.
+_SHIFTING = (
+    "use_dynamic_shifting",
+    "time_shift_type",
+    "base_image_seq_len",
+    "max_image_seq_len",
+    "base_shift",
+    "max_shift",
+)
+_TRAILING = "trailing"
+
+
+class FlowEuler(_DIFFUSERS.FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
+    """Take straight steps, spaced as the pipeline wants it or as was asked."""
+
+    #: `trailing` ends one step above no noise, `linspace` at the least noise of the training; None leaves it to the pipeline.
+    spacing: str | None = None
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: Any = None,
+        sigmas: Any = None,
+        mu: float | None = None,
+        timesteps: Any = None,
+    ) -> None:
+        """Choose the noise levels of a run."""
+        if self.spacing is not None and num_inference_steps is not None:
+            sigmas = _trailing(num_inference_steps) if self.spacing == _TRAILING else None
+        super().set_timesteps(num_inference_steps, device=device, sigmas=sigmas, mu=mu, timesteps=timesteps)
+
+
+class FlowHeun(_DIFFUSERS.FlowMatchHeunDiscreteScheduler):  # type: ignore[misc]
+    """Ask twice a step, at noise levels that may be given and shifted by the picture's size."""
+
+    spacing: str | None = None
+
+    def set_timesteps(
+        self, num_inference_steps: int, device: Any = None, sigmas: Any = None, mu: float | None = None
+    ) -> None:
+        """Choose the noise levels of a run; all but the first are asked for twice."""
+        if self.spacing is not None:
+            sigmas = _trailing(num_inference_steps) if self.spacing == _TRAILING else None
+        super().set_timesteps(num_inference_steps, device=device)
+        if sigmas is None:
+            # Euler's too are shifted twice where the shift does not depend on the size.
+            least = 1 / self.config.num_train_timesteps if _by_size(self.config) else self.sigma_min
+            sigmas = np.linspace(self.sigma_max, least, num_inference_steps)
+        shift = _shift(self.config, mu)
+        levels = np.asarray(sigmas, np.float64)
+        levels = shift * levels / (1 + (shift - 1) * levels)
+        once = torch.from_numpy(levels).to(dtype=torch.float32, device=device)
+        twice = torch.cat([once[:1], once[1:].repeat_interleave(2)])
+        self.timesteps = twice * self.config.num_train_timesteps
+        self.sigmas = torch.cat([twice, twice.new_zeros(1)])
+
+
+class FlowLcm(_DIFFUSERS.FlowMatchLCMScheduler):  # type: ignore[misc]
+    """Guess the end at each step and noise it again."""
+
+    spacing: str | None = None
+
+
+class _Multistep:
+    """What the solvers that were made for noise lack for flows."""
+
+    spacing: str | None = None
+
+    def set_timesteps(
+        self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: float | None = None
+    ) -> None:
+        """Choose the noise levels of a run: the solver's own, because it cannot begin at noise alone."""
+        del sigmas
+        parent: Any = super()
+        if _by_size(self.config):  # type: ignore[attr-defined]
+            parent.set_timesteps(num_inference_steps, device=device, mu=mu)
+        else:
+            parent.set_timesteps(num_inference_steps, device=device)
+
+    def scale_noise(self, sample: torch.Tensor, timestep: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Return a picture's latents at the noise level where the run stands."""
+        own: Any = self
+        place = own.step_index
+        if place is None:
+            place = own.begin_index
+        if place is None:
+            place = own.index_for_timestep(timestep.flatten()[0])
+        sigma = own.sigmas[place].to(sample.device, sample.dtype)
+        scaled: torch.Tensor = sigma * noise + (1.0 - sigma) * sample
+        return scaled
+
+
+class FlowMultistep(_Multistep, _DIFFUSERS.DPMSolverMultistepScheduler):  # type: ignore[misc]
+    """DPM++ 2M and 2M SDE."""
+
+
+class FlowSinglestep(_Multistep, _DIFFUSERS.DPMSolverSinglestepScheduler):  # type: ignore[misc]
+    """DPM++ 2S."""
+
+
+class FlowUniPc(_Multistep, _DIFFUSERS.UniPCMultistepScheduler):  # type: ignore[misc]
+    """UniPC."""
+
+
+#: By the class of diffusers that each is.
+FLOW_CLASSES: Mapping[str, Any] = MappingProxyType(
+    {
+        "FlowMatchEulerDiscreteScheduler": FlowEuler,
+        "FlowMatchHeunDiscreteScheduler": FlowHeun,
+        "FlowMatchLCMScheduler": FlowLcm,
+        "DPMSolverMultistepScheduler": FlowMultistep,
+        "DPMSolverSinglestepScheduler": FlowSinglestep,
+        "UniPCMultistepScheduler": FlowUniPc,
+    }
+)
+
+
+def flow_settings(model_config: Mapping[str, Any], cls: Any) -> dict[str, Any]:
+    """Return what makes a class step along the flow that a model was trained on."""
+    shift = model_config.get("shift", model_config.get("flow_shift", 1.0))
+    if issubclass(cls, _Multistep):
+        return {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift}
+    return {"shift": shift}
+
+
+def keep_shifting(scheduler: Any, model_config: Mapping[str, Any]) -> None:
+    """Let pipelines find the settings of the shift whatever the class."""
+    scheduler.register_to_config(**{name: model_config[name] for name in _SHIFTING if name in model_config})
+
+
+def _trailing(steps: int) -> Any:
+    return np.linspace(1.0, 1 / steps, steps)
+
+
+def _by_size(config: Any) -> bool:
+    return bool(config.get("use_dynamic_shifting"))
+
+
+def _shift(config: Any, mu: float | None) -> float:
+    """Return the shift as one number; the one by size is the same curve with another number."""
+    if mu is None or not _by_size(config):
+        return float(config.shift)
+    return math.exp(mu) if config.get("time_shift_type", "exponential") == "exponential" else float(mu)
