@@ -20,6 +20,8 @@ class HeldComponent(BaseModel):
     #: Part of it, e.g. `unet`; empty for the whole.
     component: str = ""
     bytes: int
+    #: Other models that have the same copy.
+    shared_with: tuple[str, ...] = ()
 
 
 class Ledger(BaseModel):
@@ -30,6 +32,12 @@ class Ledger(BaseModel):
     #: What models and pictures may fill.
     capacity_bytes: int
     components: tuple[HeldComponent, ...] = ()
+    #: Since the engine began: parts of checkpoints read from their files, those that were there already for another checkpoint, and weights
+    #: of anything read and copied to the device.
+    components_read: int = 0
+    components_shared: int = 0
+    bytes_read: int = 0
+    bytes_copied: int = 0
 
 
 class WorkerFacts(BaseModel):

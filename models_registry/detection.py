@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from models_registry.bounded_files import Reads
+from models_registry.component_digests import with_digests
 from models_registry.configs import Config, read_config
 from models_registry.entries import Layout, ModelEntry
 from models_registry.findings import Findings
@@ -88,6 +89,7 @@ def inspect(place: Path, reads: Reads) -> Detected:
     weights, others = facts.pop("weights"), facts.pop("others")
     contents = read_contents(weights, others, reads)
     entry = ModelEntry(name=name, layout=layout, path=place, fingerprint=contents.fingerprint, **facts)
+    entry = with_digests(entry, (header.path for header in weights.values()), contents.files)
     return Detected(entry, contents, weights)
 
 

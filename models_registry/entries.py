@@ -47,6 +47,9 @@ class Component(BaseModel):
     bytes: int
     parameters: int
     dtype: str  # as stored: `F16`, `F32`, `BF16`
+    #: SHA-256 of its files' contents, or of the list of them where they are several; empty until they were read whole, and where other
+    #: components lie in the same file.
+    digest: str = ""
 
 
 class ModelEntry(BaseModel):

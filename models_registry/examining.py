@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from models_registry.bounded_files import Reads
+from models_registry.component_digests import with_digests
 from models_registry.detection import inspect
 from models_registry.entries import Layout, ModelEntry
 from models_registry.files import KeptFile, content_digest, files_of, hash_all, refuse_outside
@@ -47,6 +48,9 @@ def examine(place: Path, roots: Iterable[Path], reads: Reads, *, whole: bool) ->
     detected = inspect(place, reads)
     files = files_of(detected)
     refuse_outside([file.place for file in files], roots)
+    entry = detected.entry
     if whole:
         files = hash_all(detected, files, reads)
-    return Examined(detected.entry, files, header_facts(detected.weights.values()))
+        weights = (header.path for header in detected.weights.values())
+        entry = with_digests(entry, weights, {file.place: file.digests for file in files})
+    return Examined(entry, files, header_facts(detected.weights.values()))

@@ -15,6 +15,7 @@ from psycopg import Connection
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb
 
+from models_registry.component_digests import keep_digests
 from models_registry.entries import Kind, Layout, ModelEntry, ModelRef
 from models_registry.examining import Examined
 from models_registry.header_facts import suggestions
@@ -163,10 +164,13 @@ def _write(
         outcome.found.append(examined.entry.ref)
         return
     before = entry_of(row)
+    records = _records(examined, row)
     entry = examined.entry.model_copy(update={"name": _name(connection, before, examined.entry)})
+    if examined.sha256 is None and records["sha256"] is not None:
+        # The hashes are those of before, and so are the digests.
+        entry = keep_digests(entry, before)
     outcome.at[path] = row["id"]
     outcome.found.append(entry.ref)
-    records = _records(examined, row)
     differs = entry != before or row["missing_since"] is not None
     if differs:
         outcome.changed.append(entry.ref)

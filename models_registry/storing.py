@@ -13,6 +13,7 @@ from infra.storage import Storage
 from models_registry.bounded_files import Reads
 from models_registry.examining import Examined, examine
 from models_registry.refusals import FileUnreadable, ModelRefused
+from models_registry.rows import values_of
 from models_registry.shelving import STORED, keep, keys_of
 from models_registry.stamps import stamp_of
 
@@ -26,7 +27,7 @@ select {_COLUMNS} from models where wanted_at is not null and not starts_with(pa
 order by wanted_at limit 1
 """
 _HASHED: Final = """
-update models set files = %(files)s, sha256 = %(sha256)s, hashes = %(hashes)s, changed_at = now()
+update models set files = %(files)s, sha256 = %(sha256)s, hashes = %(hashes)s, components = %(components)s, changed_at = now()
 where id = %(id)s and files = %(before)s
 """
 _WANTED_AGAIN: Final = "delete from garbage where key = any (%(keys)s)"
@@ -102,6 +103,7 @@ def _hash(connection: "Connection[Any]", row: DictRow, reads: Reads) -> Examined
         "files": _as_json(examined),
         "sha256": examined.sha256,
         "hashes": Jsonb(examined.hashes),
+        "components": values_of(examined.entry)["components"],
     }
     connection.execute(_HASHED, values)
     return examined

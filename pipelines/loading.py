@@ -14,13 +14,14 @@ import torch
 from jobs.errors import ModelDamaged, ModelMissing
 from models_registry.entries import Layout, ModelEntry
 from models_registry.families import FAMILIES
+from pipelines.components import Components
 from pipelines.engine.engine import Counters
 from pipelines.families.base import Family
 from pipelines.families.sd15 import StableDiffusion15
 from pipelines.loaders import LOADERS
 from pipelines.original.checkpoint import read_checkpoint
 from pipelines.previews import preview_matrix
-from pipelines.reading import LIBRARIES, check_component, name_failure, quieten, read_component, read_json
+from pipelines.reading import CONFIG, LIBRARIES, check_component, name_failure, quieten, read_component, read_json
 from pipelines.shelf import Shelf
 
 FAMILY_CLASSES: Mapping[str, type[Family]] = MappingProxyType({family.name: family for family in (StableDiffusion15,)})
@@ -50,7 +51,8 @@ def load(
     """Load a model onto a device, raising `ModelMissing`, `ModelDamaged` (naming the file) or `OutOfMemory`.
 
     `dtype` None takes float32 on a CPU, whatever is stored, and half precision elsewhere. What jobs add to the model is taken from the
-    shelf, which may serve several models of one device and precision; left out, the model has one of its own.
+    shelf, which may serve several models of one device and precision: what two of them have in common is then there once. Left out, the
+    model has one of its own.
     """
     counters = Counters() if counters is None else counters
     family = FAMILY_CLASSES.get(entry.family)
@@ -58,13 +60,14 @@ def load(
         raise ModelDamaged(f"no pipeline draws with a {entry.family} model")
     device = torch.device(device)
     dtype = default_dtype(device) if dtype is None else dtype
+    shelf = Shelf(LOADERS, device, dtype, counters) if shelf is None else shelf
     quieten()
     single = entry.layout is Layout.SINGLE_FILE
-    pipe = read_checkpoint(entry, device, dtype) if single else _read_folder(entry, device, dtype)
+    pipe = (read_checkpoint if single else _read_folder)(entry, shelf.components, dtype)
     # A single file has no folder of its own to bring a matrix in.
     preview = name_failure(entry.path, lambda: preview_matrix(None if single else entry.path, pipe.vae))
     counters.loads += 1
-    return family(pipe, entry, preview, counters, shelf or Shelf(LOADERS, device, dtype, counters))
+    return family(pipe, entry, preview, counters, shelf)
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
@@ -72,13 +75,22 @@ def default_dtype(device: torch.device) -> torch.dtype:
     return torch.float16 if device.type in {"cuda", "mps"} else torch.float32
 
 
-def _read_folder(entry: ModelEntry, device: torch.device, dtype: torch.dtype) -> Any:
+def _read_folder(entry: ModelEntry, components: Components, dtype: torch.dtype) -> Any:
     index = _read_index(entry)
     parts = [_find_part(entry.path, name, value) for name, value in sorted(index.items()) if _is_part(name, value)]
     # Everything is looked at before the first gigabyte is read.
     variants = {part.name: check_component(part.path, has_weights=_has_weights(part)) for part in parts}
+    digests = {each.name: each.digest for each in entry.components}
     models = {
-        part.name: _read_part(part, variants[part.name], dtype).to(device) for part in parts if _has_weights(part)
+        part.name: components.take(
+            digests.get(part.name, ""),
+            part.cls,
+            read_json(part.path / CONFIG),
+            dtype,
+            lambda part=part: _read_part(part, variants[part.name], dtype),  # type: ignore[misc]
+        )
+        for part in parts
+        if _has_weights(part)
     }
     return name_failure(entry.path, lambda: _assemble(entry.path, index, models))
 

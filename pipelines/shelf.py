@@ -13,6 +13,7 @@ import torch
 
 from jobs.errors import DrawingFailed
 from models_registry.entries import Kind, ModelEntry
+from pipelines.components import Components, weigh
 from pipelines.engine.engine import Counters
 
 #: Reads one component from its files onto a device; raises `ModelMissing`, `ModelDamaged` or `OutOfMemory`.
@@ -37,6 +38,8 @@ class Shelf:
     ) -> None:
         self.device = device
         self.dtype = dtype
+        #: What the checkpoints are made of that things are lent to.
+        self.components = Components(device, counters)
         self._loaders = loaders
         self._counters = counters
         self._held: OrderedDict[tuple[Kind, str], Shelved] = OrderedDict()
@@ -65,8 +68,12 @@ class Shelf:
             if load is None:
                 raise DrawingFailed(f"no loader for a {entry.kind} ({entry.name})")
             value = load(entry, self.device, self.dtype)
+            shelved = Shelved(entry, value, _weight(value))
             self._counters.component_loads += 1
-            self._held[key] = Shelved(entry, value, _weight(value))
+            self._counters.bytes_read += shelved.bytes
+            if self.device.type != "cpu":
+                self._counters.bytes_copied += shelved.bytes
+            self._held[key] = shelved
         self._held.move_to_end(key)
         return self._held[key].value
 
@@ -89,5 +96,5 @@ class Shelf:
 def _weight(value: Any) -> int:
     """Return the bytes of every tensor a component says it has."""
     if isinstance(value, torch.nn.Module):
-        return sum(each.nbytes for each in (*value.parameters(), *value.buffers()))
+        return weigh(value)
     return int(getattr(value, "bytes", 0))

@@ -57,10 +57,11 @@ class Adapters:
         return Adapted(embeddings, self._components(parameters, inputs), applied)
 
     def close(self) -> None:
-        """Leave the model as it was read; again is harmless."""
+        """Leave the model as it was read, and let go of it; again is harmless."""
         for host in self._hosts or ():
             host.close()
         self._hosts = None
+        self._pipe = None
 
     def _stacks(
         self, parameters: DiffusionParameters, inputs: Inputs

@@ -26,6 +26,12 @@ class Counters:
     loads: int = 0
     #: Of LoRAs, ControlNets, embeddings, VAEs and upscalers.
     component_loads: int = 0
+    #: Parts of checkpoints that were read from their files, and those that needed no copy of their own: equal ones were here already.
+    components_read: int = 0
+    components_shared: int = 0
+    #: Weights, of anything: read from files, and copied from the host's memory to the device's.
+    bytes_read: int = 0
+    bytes_copied: int = 0
     prepares: int = 0
     denoise_calls: int = 0
     denoise_rows: int = 0

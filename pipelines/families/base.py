@@ -94,6 +94,12 @@ class Family(ABC):
         """Return what the family can do."""
         return FAMILIES[self.name]
 
+    @property
+    def parts(self) -> Mapping[str, torch.nn.Module]:
+        """Return what it is made of, by the names of components; other families may have some of it too. Nothing once it is closed."""
+        components = {} if self.pipe is None else self.pipe.components
+        return {name: part for name, part in components.items() if isinstance(part, torch.nn.Module)}
+
     @abstractmethod
     def plan(self, parameters: DiffusionJob, inputs: Inputs) -> Plan:
         """Return how a picture of these parameters is drawn."""

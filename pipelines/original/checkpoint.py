@@ -7,6 +7,7 @@ import torch
 
 from jobs.errors import ModelDamaged
 from models_registry.entries import ModelEntry
+from pipelines.components import Components
 from pipelines.original.component import build_text_encoder, build_unet, build_vae
 from pipelines.original.configs import component_config
 from pipelines.original.tokenizer import read_tokenizer
@@ -17,8 +18,8 @@ _DIFFUSERS: Any = diffusers
 _INPAINT_CHANNELS = 9
 
 
-def read_checkpoint(entry: ModelEntry, device: torch.device, dtype: torch.dtype) -> Any:
-    """Load a single file onto a device, raising `ModelMissing`, `ModelDamaged` (naming the file) or `OutOfMemory`."""
+def read_checkpoint(entry: ModelEntry, components: Components, dtype: torch.dtype) -> Any:
+    """Load a single file onto the components' device, raising `ModelMissing`, `ModelDamaged` (naming the file) or `OutOfMemory`."""
     path = entry.path
     # What is small is looked at before what is large.
     tokenizer = read_tokenizer(path)
@@ -26,7 +27,7 @@ def read_checkpoint(entry: ModelEntry, device: torch.device, dtype: torch.dtype)
     weights, _ = read_tensors(path)
     builders = {"unet": build_unet, "vae": build_vae, "text_encoder": build_text_encoder}
     models = {
-        name: name_failure(path, lambda build=build: build(path, weights, dtype).to(device))  # type: ignore[misc]
+        name: components.settle(name_failure(path, lambda build=build: build(path, weights, dtype)))  # type: ignore[misc]
         for name, build in builders.items()
     }
     if len(tokenizer) > models["text_encoder"].config.vocab_size:

@@ -1,14 +1,15 @@
-"""The engine that draws with torch: models stay loaded while memory allows, the least recently used leaves first.
+"""The engine that draws with torch: models stay loaded while memory allows; which of them leave, `workers.residency` says.
 
-It counts weights by what they weigh, not what an allocator reports; activations by the family's facts. What jobs add to a model (LoRAs,
-ControlNets, upscalers) leaves before a model does: it is smaller, so it is sooner back, and without a model it is of no use.
+It counts weights by what they weigh, not what an allocator reports, and what several models have in common once; activations by the
+family's facts. What jobs add to a model (LoRAs, ControlNets, upscalers) leaves before a model does: it is smaller, so it is sooner back,
+and without a model it is of no use.
 """
 
 import gc
 import itertools
 import os
-from collections import OrderedDict
-from collections.abc import Generator, Sequence
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import torch
@@ -20,9 +21,10 @@ from jobs.geometry import picture_count, steps_per_picture, total_steps
 from jobs.inputs import Inputs
 from jobs.memory import memory_of
 from jobs.needs import needs_of
-from models_registry.entries import Kind, ModelEntry
+from models_registry.entries import Component, Kind, ModelEntry
 from models_registry.memory import HALF_PRECISION_BYTES, weights_memory
 from pipelines.analysis.analyser import analyse
+from pipelines.components import weigh
 from pipelines.engine.engine import Counters, StepReport
 from pipelines.engine.state import State
 from pipelines.families.base import Family
@@ -45,6 +47,7 @@ from workers.engines.interface import (
     Stepped,
 )
 from workers.engines.serving import OneAfterAnother
+from workers.residency import Residency
 
 #: The share of a device's memory that models and pictures may fill; the rest is the driver's and the allocator's.
 BUDGET: Final = 0.9
@@ -84,8 +87,8 @@ class LocalEngine(OneAfterAnother):
         self._counters = Counters()
         #: What jobs add to models, lent to all of them.
         self._shelf = Shelf(LOADERS, self._device, default_dtype(self._device), self._counters)
-        #: By model key, the most recently used last.
-        self._families: OrderedDict[str, Family] = OrderedDict()
+        #: By model key.
+        self._families: Residency[Family] = Residency(Family.close)
 
     def draw(self, link: Link, item: Item) -> Generator[None]:
         """Draw an item's pictures one after another."""
@@ -228,69 +231,81 @@ class LocalEngine(OneAfterAnother):
             raise DrawingFailed(f"a job of the task {item.parameters.task} names no model")
         link.send(PhaseBegan(item.job, item.epoch, "load"))
         key = entry.model_key
+        # Held until the model is loaded, so that it finds what it has in common with one that leaves for it.
+        common = self._common(item)
         changed = self._make_room(item)
         if key not in self._families:
-            self._families[key] = self._load(link, entry)
+            self._load(link, entry)
             changed = True
+        del common
+        family = self._families.take(key)
         if changed:
             self._tell(link)
-        self._families.move_to_end(key)
-        return self._families[key]
+        return family
 
-    def _load(self, link: Link, entry: ModelEntry) -> Family:
+    def _load(self, link: Link, entry: ModelEntry) -> None:
         try:
-            return load(entry, self._device, counters=self._counters, shelf=self._shelf)
+            self._read(entry)
         except OutOfMemory:
-            if not self._families and not self._shelf.bytes:
+            if not self._families.keys and not self._shelf.bytes:
                 raise
+        else:
+            return
         # The estimate was too low; behind the `except`, what was loaded of it is gone.
         self._shelf.clear()
-        while self._families:
-            self._evict_oldest()
+        self._families.clear()
         self._tell(link)
         self._give_back()
-        return load(entry, self._device, counters=self._counters, shelf=self._shelf)
+        self._read(entry)
+
+    def _read(self, entry: ModelEntry) -> None:
+        began = time.monotonic()
+        family = load(entry, self._device, counters=self._counters, shelf=self._shelf)
+        self._families.put(entry.model_key, family, _weights(family), time.monotonic() - began)
 
     def _make_room(self, item: Item) -> bool:
-        """Drop what the item does not need until it fits: first from the shelf, then models, the oldest first; return whether some left."""
+        """Drop what the item does not need until it fits: first from the shelf, then models; return whether some left."""
         wanted = self._wanted(item)
-        families = sum(self._weigh(family.entry) for family in self._families.values())
-        left = self._shelf.shrink(max(0, self._budget - wanted - families), _needed(item))
+        left = self._shelf.shrink(max(0, self._budget - wanted - self._families.bytes), _needed(item))
         own = None if item.entry is None else item.entry.model_key
-        others = [key for key in self._families if key != own]
-        while others and self._held() + wanted > self._budget:
-            self._families.pop(others.pop(0)).close()
+        pinned = {id(part): weigh(part) for part in self._common(item).values()}
+        if self._families.shrink(self._budget - wanted - self._shelf.bytes, own, pinned):
             left = True
         if left:
             self._give_back()
         return left
 
+    def _common(self, item: Item) -> Mapping[str, torch.nn.Module]:
+        """Return what is loaded of the item's checkpoints, by its digest: of themselves, or of others that have the same."""
+        return self._shelf.components.held({part.digest for part in _parts(item)} - {""})
+
     def _wanted(self, item: Item) -> int:
         """Return the bytes that the item needs beside what is loaded."""
         models = item.inputs.models
         on_shelf = {_content(each) for each in self._shelf.entries}
-        here = {
-            _content(each): self._weigh(each)
-            for each in (models[need.ref] for need in needs_of(item.parameters))
-            if _content(each) in on_shelf or each.model_key in self._families
-        }
-        return max(0, memory_of(item.parameters, models) * self._weight - sum(here.values()))
+        entries = {_content(each): each for each in (models[need.ref] for need in needs_of(item.parameters))}
+        whole = [each for key, each in entries.items() if key in on_shelf or each.model_key in self._families]
+        here = sum(map(self._weigh, whole))
+        common, counted = self._common(item), set[str]()
+        for entry in entries.values():
+            if entry.kind is not Kind.CHECKPOINT or entry in whole:
+                continue
+            for part in entry.components:
+                if part.digest in common or part.digest in counted:
+                    here += part.parameters * HALF_PRECISION_BYTES * self._weight
+                elif part.digest:
+                    counted.add(part.digest)
+        return max(0, memory_of(item.parameters, models) * self._weight - here)
 
     def _evict_others(self, link: Link, item: Item) -> bool:
         """Drop every model but the item's; return whether there was another one."""
         own = None if item.entry is None else item.entry.model_key
-        others = [key for key in self._families if key != own]
-        for key in others:
-            self._families.pop(key).close()
-        if self._shelf.shrink(0, _needed(item)) or others:
+        left = self._families.clear(keep=own)
+        if self._shelf.shrink(0, _needed(item)) or left:
             self._tell(link)
             self._give_back()
             return True
         return False
-
-    def _evict_oldest(self) -> None:
-        _, family = self._families.popitem(last=False)
-        family.close()
 
     def _give_back(self) -> None:
         gc.collect()
@@ -298,7 +313,7 @@ class LocalEngine(OneAfterAnother):
             torch.cuda.empty_cache()
 
     def _held(self) -> int:
-        return self._shelf.bytes + sum(self._weigh(family.entry) for family in self._families.values())
+        return self._shelf.bytes + self._families.bytes
 
     def _weigh(self, entry: ModelEntry) -> int:
         return weights_memory(entry) * self._weight
@@ -306,23 +321,48 @@ class LocalEngine(OneAfterAnother):
     def _tell(self, link: Link) -> None:
         # What serves jobs of its own without a model.
         alone = [each.model_key for each in self._shelf.entries if each.kind in _SERVES_ALONE]
-        link.send(Resident((*alone, *self._families), self._counters.loads, self._held(), self._ledger()))
+        link.send(Resident((*alone, *self._families.keys), self._counters.loads, self._held(), self._ledger()))
 
     def _ledger(self) -> Ledger:
-        checkpoints = [
-            HeldComponent(
-                kind=family.entry.kind,
-                name=family.entry.name,
-                component=part.name,
-                bytes=part.parameters * HALF_PRECISION_BYTES * self._weight,
-            )
-            for family in self._families.values()
-            for part in family.entry.components
-        ]
         lent = [
             HeldComponent(kind=each.entry.kind, name=each.entry.name, bytes=each.bytes) for each in self._shelf.held
         ]
-        return Ledger(capacity_bytes=self._budget, components=(*checkpoints, *lent))
+        counted = self._counters
+        return Ledger(
+            capacity_bytes=self._budget,
+            components=(*_components(self._families.models), *lent),
+            components_read=counted.components_read,
+            components_shared=counted.components_shared,
+            bytes_read=counted.bytes_read,
+            bytes_copied=counted.bytes_copied,
+        )
+
+
+def _components(families: Sequence[Family]) -> Iterator[HeldComponent]:
+    """Tell what families are made of, each part once, under the name of the first that has it."""
+    users: dict[int, list[str]] = {}
+    for family in families:
+        for part in family.parts.values():
+            users.setdefault(id(part), []).append(family.entry.name)
+    for family in families:
+        for name, part in family.parts.items():
+            names = users.pop(id(part), None)
+            if names is not None:
+                first, *others = dict.fromkeys(names)
+                yield HeldComponent(
+                    kind=family.entry.kind, name=first, component=name, bytes=weigh(part), shared_with=tuple(others)
+                )
+
+
+def _weights(family: Family) -> Mapping[int, int]:
+    return {id(part): weigh(part) for part in family.parts.values()}
+
+
+def _parts(item: Item) -> Iterator[Component]:
+    """Yield the components of every checkpoint that an item needs."""
+    for entry in item.inputs.models.values():
+        if entry.kind is Kind.CHECKPOINT:
+            yield from entry.components
 
 
 def _content(entry: ModelEntry) -> tuple[Kind, str]:

@@ -70,11 +70,11 @@ def _unet(in_channels: int) -> Any:
     )
 
 
-def build_tiny_sd15(folder: Path, *, inpaint: bool = False) -> Path:
+def build_tiny_sd15(folder: Path, *, inpaint: bool = False, seed: int = 0) -> Path:
     """Save a Stable Diffusion 1.x pipeline of a few thousand random weights as a diffusers folder; `inpaint` sees mask and surroundings."""
     cls = _DIFFUSERS.StableDiffusionInpaintPipeline if inpaint else _DIFFUSERS.StableDiffusionPipeline
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         tokenizer = _tokenizer()
         pipe = cls(
             vae=_DIFFUSERS.AutoencoderKL(

@@ -18,7 +18,7 @@ from pipelines.engine.state import State
 from pipelines.families.base import Family
 from pipelines.loading import load
 from tests.contracts.pipelines.conftest import build_tiny_sd15
-from tests.integration.workers.local_run import MB, entry, run
+from tests.integration.workers.local_run import WEIGHTS, entry, run
 from tests.integration.workers.yard import Yard
 from workers.engines.interface import (
     Cancel,
@@ -100,12 +100,15 @@ def test_local_engine_counts_steps_as_people_do(folder: Path, scheduler: str) ->
     assert len(link.of(Drawn)) == 1
 
 
-def test_local_engine_keeps_models_while_memory_allows(folder: Path) -> None:
+def test_local_engine_keeps_models_while_memory_allows(folder: Path, tmp_path: Path) -> None:
     """A model is loaded once; when two do not fit, the one used longest ago leaves."""
-    items = [item(entry(folder, name), num_images=1, steps=1) for name in ("a", "a", "b", "a")]
+    models = {"a": entry(folder, "a"), "b": entry(build_tiny_sd15(tmp_path / "other", seed=1), "b")}
+    items = [item(models[name], num_images=1, steps=1) for name in ("a", "a", "b", "a")]
     ample = run(Draw(items))
     assert [report.loads for report in ample.of(Resident)] == [1, 2]
-    tight = run(Draw(items), memory=85 * MB)
+    weights = sum(path.stat().st_size for path in folder.glob("*/*.safetensors"))
+    # The pictures' activations, what a model says it weighs, and half of what the other one really does.
+    tight = run(Draw(items), memory=int((64 * 64 * 10_000 + 2 * WEIGHTS + weights // 2) / 0.9))
     assert [[key[0] for key in report.models] for report in tight.of(Resident)] == [["a"], ["b"], ["a"]]
     assert tight.of(Resident)[-1].loads == 3
     assert len(tight.of(Drawn)) == 4
