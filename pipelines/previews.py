@@ -22,6 +22,8 @@ PREVIEW_FILE = "preview.json"
 _SIDE = 128
 #: Stands for infinite latents: far outside of any that mean something.
 _BEYOND = 1e6
+#: What is predicted along a rectified flow: noise less picture.
+_FLOW = "flow_prediction"
 #: Radius of the discs that the matrix is fitted to, in sides.
 _DISC = 0.3
 
@@ -53,6 +55,11 @@ def denoised(latents: torch.Tensor, stepped: Stepped | None, scheduler: Any) -> 
         estimate = getattr(stepped.output, name, None)
         if isinstance(estimate, torch.Tensor):
             return estimate
+    # Schedulers for flows know no other prediction, and say so or have no word for it.
+    if scheduler.config.get("prediction_type", _FLOW) == _FLOW:
+        sigma = float(stepped.timestep) / scheduler.config.num_train_timesteps
+        sample, flow = stepped.sample.float(), stepped.model_output.float()
+        return sample - sigma * flow
     # The others (DPM++, UniPC, DEIS, PLMS) keep their samples variance-preserving.
     index = min(max(round(float(stepped.timestep)), 0), len(scheduler.alphas_cumprod) - 1)
     alpha_product = float(scheduler.alphas_cumprod[index])

@@ -6,6 +6,7 @@ given. It does not perform anything itself; whoever resumes it brings the answer
 
 import copy
 import functools
+import inspect
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
@@ -122,6 +123,10 @@ class Body:
     def perform(self, kind: Kind, module: Any, method: str, *args: Any, **kwargs: Any) -> Any:
         """Ask for a call between two passes and wait for its answer."""
         return self._pause(Ask(kind, module, method, args, kwargs))
+
+    def spatial(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return latents of the present pass (1 x ...) as 1 x channels x height x width."""
+        return self._passes[self.number].spatial(latents)
 
     def changes(self) -> dict[str, Any]:
         """Encode what the scheduler remembers since the loop began."""
@@ -274,6 +279,9 @@ class Body:
     ) -> Any:
         if self._resume is not None:
             return SimpleNamespace(prev_sample=sample) if return_dict else (sample,)
+        if "generator" not in kwargs and "generator" in inspect.signature(real).parameters:
+            # Pipelines for flows hand none over: noise would be the process's, and no seed's.
+            kwargs["generator"] = self.generator
         output = real(model_output, timestep, sample, *args, return_dict=True, **kwargs)
         self.last = Stepped(model_output, timestep, sample, output)
         return output if return_dict else output.to_tuple()

@@ -30,6 +30,10 @@ def _nothing(_value: Any, _hand: Hand) -> Mapping[str, Any]:
     return {}
 
 
+def _as_they_are(latents: torch.Tensor) -> torch.Tensor:
+    return latents
+
+
 @dataclass(frozen=True)
 class Pass:
     """One call of a pipeline."""
@@ -40,6 +44,8 @@ class Pass:
     arguments: Mapping[str, Any]
     #: How many steps it draws, as the user counts them; a pipeline that counts otherwise is refused.
     steps: int
+    #: From the latents of its loop to channels x height x width: some pipelines keep them as a row of tokens.
+    spatial: Callable[[torch.Tensor], torch.Tensor] = _as_they_are
     #: Components that this call has instead of the pipeline's own: another VAE, ControlNets.
     components: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     #: From what the pass before returned (None for the first) to the tensors this one needs of it: a checkpoint keeps no more of it.

@@ -20,7 +20,7 @@ from jobs.geometry import drawn_pixels, steps_per_picture
 from jobs.inputs import NO_INPUTS, Inputs
 from jobs.needs import needs_of
 from models_registry.entries import ModelEntry
-from models_registry.families import FAMILIES, FamilyFacts
+from models_registry.families import FAMILIES, FamilyFacts, Guidance, facts_of
 from models_registry.schedulers import SchedulerNameError, find_scheduler
 from pipelines.adapters.adapted import Adapters
 from pipelines.engine.asks import Ask, Kind
@@ -59,6 +59,7 @@ class Family(ABC):
     asking: ClassVar[Asking] = MappingProxyType(
         {
             "unet": MappingProxyType({"__call__": "denoise"}),
+            "transformer": MappingProxyType({"__call__": "denoise"}),
             "vae": _CODER,
             "controlnet": MappingProxyType({"__call__": "control"}),
         }
@@ -139,7 +140,7 @@ class Family(ABC):
             seed=seed,
             request=request,
             preview=lambda latents, stepped, own: self.preview_matrix.draw(
-                denoised(latents, stepped, own), self.entry.latent_factor
+                body.spatial(denoised(latents, stepped, own)), self.entry.latent_factor
             ),
             closed=self.open_states.discard,
             applied=plan.applied,
@@ -172,8 +173,9 @@ class Family(ABC):
 
     def cost(self, parameters: DiffusionJob) -> Cost:
         """Estimate what one picture of the job asks of the device."""
-        rows = 2 if parameters.guidance_scale > 1 else 1
-        spec = find_scheduler(parameters.scheduler, parameters.schedule_type)
+        variant = facts_of(self.entry)
+        rows = 2 if variant.guidance is Guidance.CLASSIFIER_FREE and parameters.guidance_scale > 1 else 1
+        spec = find_scheduler(parameters.scheduler, parameters.schedule_type, prediction=variant.prediction)
         # Second-order schedulers save the second call of the last step.
         calls = steps_per_picture(parameters) * spec.calls_per_step - (spec.calls_per_step - 1)
         pixels = drawn_pixels(parameters, self.facts.size_step)
@@ -204,7 +206,9 @@ class Family(ABC):
 
     def _scheduler(self, parameters: DiffusionJob, steps: int, seed: int) -> Any:
         try:
-            spec = find_scheduler(parameters.scheduler, parameters.schedule_type)
+            spec = find_scheduler(
+                parameters.scheduler, parameters.schedule_type, prediction=facts_of(self.entry).prediction
+            )
         except SchedulerNameError as error:
             raise DrawingFailed(error.message) from None
         key = (spec.label, steps if spec.class_name in STEP_BOUND else 0)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import diffusers
 from PIL import Image
 
 from jobs.parts import Control
@@ -14,19 +13,19 @@ from pipelines.preprocessing.preprocess import preprocess, weights_of
 from pipelines.tasks.setting import Guided, Setting
 
 
-def guided_by(
-    setting: Setting, controls: Sequence[Control], fit: Callable[[Pixels], Pixels], *, argument: str = "control_image"
-) -> Guided:
+def guided_by(setting: Setting, controls: Sequence[Control], fit: Callable[[Pixels], Pixels], *, task: str) -> Guided:
     """Prepare a job's controls; `fit` brings a control picture to the size that is drawn, before its preprocessor sees it.
 
-    Edges found at the size they are used at stay sharp. `argument` is what the pipeline calls the pictures.
+    Edges found at the size they are used at stay sharp. `task` is what the pipeline is for that they guide.
     """
     if not controls:
         return Guided()
     networks = [setting.shelf.take(setting.inputs.model(Kind.CONTROLNET, control.model)) for control in controls]
     pictures = [_picture(setting, control, fit) for control in controls]
     values: dict[str, list[Any]] = {
-        argument: [Image.fromarray(picture) for picture in pictures],
+        "image" if task in setting.plain_controls else "control_image": [
+            Image.fromarray(picture) for picture in pictures
+        ],
         "controlnet_conditioning_scale": [float(control.scale) for control in controls],
         "control_guidance_start": [float(control.start) for control in controls],
         "control_guidance_end": [float(control.end) for control in controls],
@@ -36,8 +35,7 @@ def guided_by(
         return Guided(
             networks, pictures, {name: value[0] for name, value in values.items()}, {"controlnet": networks[0]}
         )
-    together: Any = diffusers.MultiControlNetModel
-    return Guided(networks, pictures, values, {"controlnet": together(networks)})
+    return Guided(networks, pictures, values, {"controlnet": setting.together(networks)})
 
 
 def _picture(setting: Setting, control: Control, fit: Callable[[Pixels], Pixels]) -> Pixels:

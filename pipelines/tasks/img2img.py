@@ -8,7 +8,7 @@ from pipelines.decoding import decode_picture
 from pipelines.families.plan import Plan
 from pipelines.resizing import resize
 from pipelines.tasks.controls import guided_by
-from pipelines.tasks.setting import Setting, make_pass, strength_for
+from pipelines.tasks.setting import Setting, make_pass
 from pipelines.tasks.txt2img import from_noise
 
 
@@ -24,7 +24,7 @@ def plan_img2img(parameters: Img2ImgParameters, setting: Setting) -> Plan:
         setting,
         parameters.controls,
         lambda picture: resize(picture, size, mode),
-        argument="image" if alone else "control_image",
+        task="txt2img" if alone else "img2img",
     )
     if alone:
         return Plan([from_noise(parameters, setting, guided)], setting.applied)
@@ -32,8 +32,9 @@ def plan_img2img(parameters: Img2ImgParameters, setting: Setting) -> Plan:
         setting,
         "img2img",
         guided,
+        size,
         steps=parameters.steps,
         count=count,
-        arguments={"image": Image.fromarray(source), "strength": strength_for(count, parameters.steps)},
+        arguments={"image": Image.fromarray(source), "strength": setting.strength(count, parameters.steps)},
     )
     return Plan([drawn], setting.applied)

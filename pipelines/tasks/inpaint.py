@@ -17,11 +17,12 @@ from pipelines.decoding import decode_mask, decode_picture
 from pipelines.engine.passes import Hand
 from pipelines.families.plan import Plan
 from pipelines.masks import Alpha, composite, fill, soften, whole_cells, window
-from pipelines.pictures import Pixels, to_pixels
+from pipelines.pictures import Pixels
 from pipelines.resizing import extend, resample, resize
 from pipelines.tasks.controls import guided_by
 from pipelines.tasks.frames import Frame, WholePicture, Window
-from pipelines.tasks.setting import Setting, make_pass, native, strength_for
+from pipelines.tasks.latents import decoded
+from pipelines.tasks.setting import Setting, make_pass
 
 _WHITE = 255
 
@@ -45,6 +46,7 @@ def plan_inpaint(parameters: InpaintParameters, setting: Setting) -> Plan:
         setting,
         parameters.controls,
         lambda picture: frame.enter(resize(picture, size, parameters.resize_mode)),
+        task="inpaint",
     )
     pipe = setting.pipes.take("inpaint", controlled=bool(guided.networks))
     mask = whole_cells(frame.touched(scene.alpha), pipe.vae_scale_factor)
@@ -54,13 +56,13 @@ def plan_inpaint(parameters: InpaintParameters, setting: Setting) -> Plan:
     arguments = {
         "image": Image.fromarray(content),
         "mask_image": Image.fromarray(mask),
-        "strength": strength_for(count, parameters.steps),
-        **native(frame.size),
+        "strength": setting.strength(count, parameters.steps),
     }
     drawn = make_pass(
         setting,
         "inpaint",
         guided,
+        frame.size,
         steps=parameters.steps,
         count=count,
         arguments=arguments,
@@ -118,9 +120,7 @@ def _content(
         latents = torch.zeros(shape)
         if parameters.masked_content == "noise":
             latents = torch.randn(shape, generator=hand.generator)
-        scaled = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor
-        (decoded,) = hand.perform("decode", vae, "decode", scaled, return_dict=False)
-        floats = (decoded[0].float().cpu() / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).numpy()
-        return {"image": Image.fromarray(np.where(mask[..., None] > 0, to_pixels(floats), content))}
+        drawn = decoded(vae, latents, hand)
+        return {"image": Image.fromarray(np.where(mask[..., None] > 0, drawn, content))}
 
     return enter

@@ -6,12 +6,38 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import diffusers
+import torch
+
 from jobs.geometry import Size
 from jobs.inputs import Inputs
 from pipelines.engine.passes import Pass
 from pipelines.families.pipes import Pipes
 from pipelines.pictures import Pixels
 from pipelines.shelf import Shelf
+
+
+def strength_for(count: int, steps: int) -> float:
+    """Return the strength at which diffusers' pipelines with a UNet draw exactly `count` of `steps`, however its product rounds."""
+    return 1.0 if count >= steps else (count + 0.5) / steps
+
+
+def strength_for_flows(count: int, steps: int) -> float:
+    """Return the same for pipelines that round what they leave out: those with a transformer."""
+    return 1.0 if count >= steps else (count - 0.5) / steps
+
+
+def _together(networks: Sequence[Any]) -> Any:
+    cls: Any = diffusers.MultiControlNetModel
+    return cls(list(networks))
+
+
+def _plain_latents(_size: Size) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda latents: latents
+
+
+def _always(_pipe: Any) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -29,6 +55,18 @@ class Setting:
     components: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     #: Entered around each model call.
     applied: Callable[[], AbstractContextManager[object]] = nullcontext
+    #: From `count` of `steps` to the strength at which the family's pipelines draw exactly that many.
+    strength: Callable[[int, int], float] = strength_for
+    #: Tasks whose pipelines are told the size; the others take that of the picture.
+    sized: frozenset[str] = frozenset({"txt2img", "inpaint"})
+    #: Tasks whose ControlNet pipelines call the control pictures `image`; for the others they are `control_image`.
+    plain_controls: frozenset[str] = frozenset({"txt2img"})
+    #: How several ControlNets are made one component.
+    together: Callable[[Sequence[Any]], Any] = _together
+    #: From a size to how its latents are seen as channels x height x width.
+    spatial: Callable[[Size], Callable[[torch.Tensor], torch.Tensor]] = _plain_latents
+    #: Whether a pipeline for drawing over a picture takes its latents in its place.
+    takes_latents: Callable[[Any], bool] = _always
 
     def vae(self, pipe: Any) -> Any:
         """Return the VAE that a pass of this pipeline uses."""
@@ -45,26 +83,29 @@ class Guided:
     components: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def strength_for(count: int, steps: int) -> float:
-    """Return the strength at which diffusers draws exactly `count` of `steps`, however its product rounds."""
-    return 1.0 if count >= steps else (count + 0.5) / steps
-
-
 def make_pass(
     setting: Setting,
     task: str,
     guided: Guided,
+    size: Size,
     *,
     steps: int,
     count: int,
     arguments: Mapping[str, Any],
     **between: Any,
 ) -> Pass:
-    """Return a pass that draws the last `count` of `steps`; `between` says what it takes over from the one before."""
+    """Return a pass that draws the last `count` of `steps` at a size; `between` says what it takes over from the one before."""
     return Pass(
         setting.pipes.take(task, controlled=bool(guided.networks)),
-        {"num_inference_steps": steps, **setting.arguments, **guided.arguments, **arguments},
+        {
+            "num_inference_steps": steps,
+            **setting.arguments,
+            **guided.arguments,
+            **(native(size) if task in setting.sized else {}),
+            **arguments,
+        },
         count,
+        spatial=setting.spatial(size),
         components={**setting.components, **guided.components},
         **between,
     )

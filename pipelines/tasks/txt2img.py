@@ -18,7 +18,8 @@ from pipelines.families.plan import Plan
 from pipelines.pictures import Pixels, to_pixels
 from pipelines.resizing import resample, resize
 from pipelines.tasks.controls import guided_by
-from pipelines.tasks.setting import Guided, Setting, make_pass, native, strength_for
+from pipelines.tasks.latents import decoded
+from pipelines.tasks.setting import Guided, Setting, make_pass
 
 #: Controls of a picture that is drawn from nothing have no source whose mode they could share.
 _CONTROL_MODE: Final = "crop"
@@ -29,28 +30,27 @@ _LATENT_MODE: Final = "bicubic"
 def plan_txt2img(parameters: Txt2ImgParameters, setting: Setting) -> Plan:
     """Draw from noise; a second pass draws over the first one enlarged."""
     size = Size(parameters.width, parameters.height)
-    first = from_noise(parameters, setting, _controls(parameters, setting, size, "image"))
+    first = from_noise(parameters, setting, _controls(parameters, setting, size, "txt2img"))
     if parameters.hires is None:
         return Plan([first], setting.applied)
     return Plan(_twice(parameters, parameters.hires, setting, first), setting.applied)
 
 
 def from_noise(parameters: DiffusionParameters, setting: Setting, guided: Guided) -> Pass:
-    """Return the pass that draws at the job's size from noise alone; `guided` names its pictures `image`."""
+    """Return the pass that draws at the job's size from noise alone; `guided` names its pictures for this task."""
     return make_pass(
         setting,
         "txt2img",
         guided,
+        Size(parameters.width, parameters.height),
         steps=parameters.steps,
         count=parameters.steps,
-        arguments=native(Size(parameters.width, parameters.height)),
+        arguments={},
     )
 
 
-def _controls(parameters: DiffusionParameters, setting: Setting, size: Size, argument: str) -> Guided:
-    return guided_by(
-        setting, parameters.controls, lambda picture: resize(picture, size, _CONTROL_MODE), argument=argument
-    )
+def _controls(parameters: DiffusionParameters, setting: Setting, size: Size, task: str) -> Guided:
+    return guided_by(setting, parameters.controls, lambda picture: resize(picture, size, _CONTROL_MODE), task=task)
 
 
 def _twice(parameters: Txt2ImgParameters, hires: Hires, setting: Setting, first: Pass) -> Sequence[Pass]:
@@ -58,15 +58,19 @@ def _twice(parameters: Txt2ImgParameters, hires: Hires, setting: Setting, first:
     steps = hires.steps or parameters.steps
     count = denoising_steps(steps, hires.strength)
     latent = hires.upscaler.casefold() == LATENT_RESAMPLER
+    guided = _controls(parameters, setting, size, "img2img")
+    pipe = setting.pipes.take("img2img", controlled=bool(guided.networks))
+    from_latents = _from_latents if setting.takes_latents(pipe) else _from_decoded(setting.vae(pipe))
     second = make_pass(
         setting,
         "img2img",
-        _controls(parameters, setting, size, "control_image"),
+        guided,
+        size,
         steps=steps,
         count=count,
-        arguments={"strength": strength_for(count, steps)},
+        arguments={"strength": setting.strength(count, steps)},
         carry=_latents_at(size, first) if latent else _pixels_at(size, hires.upscaler, setting),
-        enter=_from_latents if latent else _from_pixels,
+        enter=from_latents if latent else _from_pixels,
     )
     return [_undecoded(first) if latent else first, second]
 
@@ -79,7 +83,7 @@ def _latents_at(size: Size, first: Pass) -> Callable[[Any, Hand], Mapping[str, t
     factor = first.pipe.vae_scale_factor
 
     def carry(output: Any, _hand: Hand) -> Mapping[str, torch.Tensor]:
-        latents: torch.Tensor = output[0]
+        latents = first.spatial(output[0])
         cells = (size.height // factor, size.width // factor)
         # Half precision has no bicubic kernel on every device.
         larger = torch.nn.functional.interpolate(latents.float(), cells, mode=_LATENT_MODE)
@@ -90,6 +94,13 @@ def _latents_at(size: Size, first: Pass) -> Callable[[Any, Hand], Mapping[str, t
 
 def _from_latents(carried: Mapping[str, torch.Tensor], _hand: Hand) -> Mapping[str, Any]:
     return {"image": carried["latents"]}
+
+
+def _from_decoded(vae: Any) -> Callable[[Mapping[str, torch.Tensor], Hand], Mapping[str, Any]]:
+    def enter(carried: Mapping[str, torch.Tensor], hand: Hand) -> Mapping[str, Any]:
+        return {"image": Image.fromarray(decoded(vae, carried["latents"], hand))}
+
+    return enter
 
 
 def _pixels_at(size: Size, upscaler: str, setting: Setting) -> Callable[[Any, Hand], Mapping[str, torch.Tensor]]:

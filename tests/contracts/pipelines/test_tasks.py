@@ -27,6 +27,7 @@ from pipelines.loading import load
 from pipelines.preprocessing.preprocess import preprocess
 from pipelines.resizing import resample
 from pipelines.shelf import Shelf
+from pipelines.tasks.setting import Setting
 from tests.contracts.pipelines.conftest import build_tiny_controlnet, build_tiny_sd15, entry_for
 from tests.contracts.pipelines.running import Result, end, plain_scheduler, take_step
 
@@ -400,7 +401,9 @@ def test_checkpoint_of_a_pass_that_is_not_there_is_refused(models: Models) -> No
 
 def test_pipeline_that_counts_otherwise_is_refused(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress that was promised and a loop that differs never pass for each other."""
-    monkeypatch.setattr("pipelines.tasks.img2img.strength_for", lambda _count, _steps: 0.9)
+    monkeypatch.setattr(
+        "pipelines.families.sd15.Setting", lambda *args: Setting(*args, strength=lambda _count, _steps: 0.9)
+    )
     with pytest.raises(DrawingFailed, match="4 steps where 3 were planned"):
         models.prepare(_parameters("img2img", "Euler a"))
 
