@@ -17,14 +17,19 @@ from models_registry.families import FAMILIES
 from pipelines.components import Components
 from pipelines.engine.engine import Counters
 from pipelines.families.base import Family
+from pipelines.families.pipes import neutral_options
+from pipelines.families.sd2 import StableDiffusion2
 from pipelines.families.sd15 import StableDiffusion15
+from pipelines.families.sdxl import StableDiffusionXL
 from pipelines.loaders import LOADERS
 from pipelines.original.checkpoint import read_checkpoint
 from pipelines.previews import preview_matrix
 from pipelines.reading import CONFIG, LIBRARIES, check_component, name_failure, quieten, read_component, read_json
 from pipelines.shelf import Shelf
 
-FAMILY_CLASSES: Mapping[str, type[Family]] = MappingProxyType({family.name: family for family in (StableDiffusion15,)})
+FAMILY_CLASSES: Mapping[str, type[Family]] = MappingProxyType(
+    {family.name: family for family in (StableDiffusion15, StableDiffusion2, StableDiffusionXL)}
+)
 
 _INDEX = "model_index.json"
 #: Named in folders and never loaded: nothing here judges pictures.
@@ -127,11 +132,5 @@ def _has_weights(part: _Part) -> bool:
 
 
 def _assemble(folder: Path, index: Mapping[str, Any], models: Mapping[str, Any]) -> Any:
-    return getattr(diffusers, index["_class_name"]).from_pretrained(
-        folder,
-        local_files_only=True,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-        **models,
-    )
+    cls = getattr(diffusers, index["_class_name"])
+    return cls.from_pretrained(folder, local_files_only=True, **{**neutral_options(cls), **models})

@@ -1,6 +1,6 @@
-"""From prompts to the embeddings that a Stable Diffusion 1.x UNet is given: windows, emphasis, textual inversions, skipped layers.
+"""From prompts to what a UNet is given, by one CLIP text encoder or two: windows, emphasis, textual inversions, skipped layers.
 
-A prompt longer than the text encoder's window becomes several windows one behind the other. LoRA tags and wildcards are read elsewhere.
+A prompt longer than a text encoder's window becomes several windows one behind the other. LoRA tags and wildcards are read elsewhere.
 """
 
 import math
@@ -15,11 +15,15 @@ import torch
 from jobs.errors import DrawingFailed, ModelDamaged
 from jobs.prompts.attention import parse_attention
 from pipelines.adapters.embedding import Embedding
+from pipelines.adapters.keys import Component
 
 #: By the word that stands for it, in small letters.
 Words = Mapping[str, Embedding]
 
 NO_WORDS: Words = MappingProxyType({})
+
+#: Component -> its tokenizer.
+_TOKENIZERS: Mapping[Component, str] = MappingProxyType({"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"})
 
 
 class Token(NamedTuple):
@@ -31,26 +35,75 @@ class Token(NamedTuple):
     vector: torch.Tensor | None = None
 
 
+class TextEncoder(NamedTuple):
+    """One CLIP text encoder of a model."""
+
+    component: Component
+    tokenizer: Any
+    module: Any
+    #: Whether its last layer is never read, and what is read is not normed: so SDXL was trained.
+    penultimate: bool = False
+
+
+class Encoded(NamedTuple):
+    """What text encoders made of one prompt."""
+
+    #: 1 x (windows x 77) x width, the encoders' widths side by side.
+    hidden: torch.Tensor
+    #: 1 x width: what the last encoder says of the first window as a whole; None where it says nothing.
+    pooled: torch.Tensor | None
+
+
+def text_encoders(pipe: Any, *, penultimate: bool = False) -> list[TextEncoder]:
+    """Return the text encoders that a pipeline has, in their order."""
+    return [
+        TextEncoder(component, getattr(pipe, tokenizer), module, penultimate)
+        for component, tokenizer in _TOKENIZERS.items()
+        if (module := getattr(pipe, component, None)) is not None
+    ]
+
+
+def encode_prompts(
+    encoders: Sequence[TextEncoder], texts: Mapping[str, str], *, words: Words = NO_WORDS, clip_skip: int = 1
+) -> dict[str, Encoded]:
+    """Return what the encoders make of each text, all padded to as many windows as the longest has.
+
+    With neither emphasis nor words of their own, and no layer skipped, it is what diffusers' `encode_prompt` makes, bit for bit.
+    """
+    for encoder in encoders:
+        _check_depth(encoder.module, clip_skip)
+    windows = {name: [_windows(encoder, text, words) for encoder in encoders] for name, text in texts.items()}
+    most = max(len(each) for by_encoder in windows.values() for each in by_encoder)
+    return {
+        name: _side_by_side(
+            [
+                _encode(encoder, [*each, *([[]] * (most - len(each)))], clip_skip)
+                for encoder, each in zip(encoders, by_encoder, strict=True)
+            ]
+        )
+        for name, by_encoder in windows.items()
+    }
+
+
 def prompt_embeddings(
     pipe: Any, prompt: str, negative_prompt: str | None, *, words: Words = NO_WORDS, clip_skip: int = 1
 ) -> dict[str, torch.Tensor]:
-    """Return the pipeline's prompt arguments, each 1 x (windows x 77) x width; None for `negative_prompt` is without guidance.
-
-    With neither emphasis nor words of their own, and no layer skipped, they are those of diffusers' `encode_prompt`, bit for bit.
-    """
-    _check_depth(pipe.text_encoder, clip_skip)
+    """Return the prompt arguments of a Stable Diffusion pipeline; None for `negative_prompt` is without guidance."""
     texts = {"prompt_embeds": prompt}
     if negative_prompt is not None:
         texts["negative_prompt_embeds"] = negative_prompt
-    windows = {name: _windows(pipe, text, words) for name, text in texts.items()}
-    most = max(len(each) for each in windows.values())
-    return {name: _encode(pipe, [*each, *([[]] * (most - len(each)))], clip_skip) for name, each in windows.items()}
+    encoded = encode_prompts(text_encoders(pipe), texts, words=words, clip_skip=clip_skip)
+    return {name: each.hidden for name, each in encoded.items()}
 
 
-def _check_depth(text_encoder: Any, clip_skip: int) -> None:
-    layers = int(text_encoder.config.num_hidden_layers)
+def _check_depth(module: Any, clip_skip: int) -> None:
+    layers = int(module.config.num_hidden_layers)
     if clip_skip > layers:
         raise DrawingFailed(f"clip_skip is at most {layers} for this model, whose text encoder has {layers} layers")
+
+
+def _side_by_side(parts: Sequence[Encoded]) -> Encoded:
+    return Encoded(torch.cat([each.hidden for each in parts], dim=-1), parts[-1].pooled)
 
 
 def _room(tokenizer: Any) -> int:
@@ -58,64 +111,79 @@ def _room(tokenizer: Any) -> int:
     return int(tokenizer.model_max_length) - 2
 
 
-def _windows(pipe: Any, text: str, words: Words) -> list[list[Token]]:
+def _windows(encoder: TextEncoder, text: str, words: Words) -> list[list[Token]]:
     """Lay the tokens of a prompt into windows; a word of several vectors is never split between two."""
-    room = _room(pipe.tokenizer)
+    room = _room(encoder.tokenizer)
     windows: list[list[Token]] = [[]]
     for segment in parse_attention(text):
         if segment.breaks:
             windows.append([])
-        for group in _groups(pipe, segment.text, segment.weight, words):
+        for group in _groups(encoder, segment.text, segment.weight, words):
             if len(windows[-1]) + len(group) > room:
                 windows.append([])
             windows[-1].extend(group)
     return windows
 
 
-def _groups(pipe: Any, text: str, weight: float, words: Words) -> Iterator[list[Token]]:
+def _groups(encoder: TextEncoder, text: str, weight: float, words: Words) -> Iterator[list[Token]]:
     """Yield the tokens of a text that may not be parted: one by one, and those of an embedding's word together."""
     # A longer word wins over one that it begins with.
     pattern = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
     parts = re.split(rf"(?<![\w-])({pattern})(?![\w-])", text, flags=re.IGNORECASE) if pattern else [text]
     for place, part in enumerate(parts):
         if place % 2:
-            yield _own_tokens(pipe, words[part.casefold()], weight)
+            yield _own_tokens(encoder, words[part.casefold()], weight)
         else:
-            for number in pipe.tokenizer(part, add_special_tokens=False, truncation=False, verbose=False).input_ids:
+            for number in encoder.tokenizer(part, add_special_tokens=False, truncation=False, verbose=False).input_ids:
                 yield [Token(number, weight)]
 
 
-def _own_tokens(pipe: Any, embedding: Embedding, weight: float) -> list[Token]:
-    width, room = int(pipe.text_encoder.config.hidden_size), _room(pipe.tokenizer)
-    count = len(embedding.vectors)
-    if embedding.vectors.shape[1] != width:
+def _own_tokens(encoder: TextEncoder, embedding: Embedding, weight: float) -> list[Token]:
+    width, room = int(encoder.module.config.hidden_size), _room(encoder.tokenizer)
+    vectors = embedding.vectors.get(encoder.component)
+    if vectors is None:
         raise ModelDamaged(
-            f"{embedding.path} was made for another model: its vectors are {embedding.vectors.shape[1]} wide, this one's {width}"
+            f"{embedding.path} was made for another model: it has no vectors for the {encoder.component}"
         )
-    if count > room:
-        raise ModelDamaged(f"{embedding.path} has {count} vectors, and a text encoder's window {room} places")
-    return [Token(pipe.tokenizer.unk_token_id, weight, vector) for vector in embedding.vectors]
+    if vectors.shape[1] != width:
+        raise ModelDamaged(
+            f"{embedding.path} was made for another model: its vectors are {vectors.shape[1]} wide, this one's {width}"
+        )
+    if len(vectors) > room:
+        raise ModelDamaged(f"{embedding.path} has {len(vectors)} vectors, and a text encoder's window {room} places")
+    # The id is looked up for nothing; it must not be the end mark's, whose place the pooled features are taken from.
+    return [Token(encoder.tokenizer.bos_token_id, weight, vector) for vector in vectors]
 
 
-def _encode(pipe: Any, windows: Sequence[Sequence[Token]], clip_skip: int) -> torch.Tensor:
-    """Encode each window by itself and lay them side by side."""
-    tokenizer, text_encoder, length = pipe.tokenizer, pipe.text_encoder, _room(pipe.tokenizer) + 2
+def _encode(encoder: TextEncoder, windows: Sequence[Sequence[Token]], clip_skip: int) -> Encoded:
+    """Encode each window by itself and lay them one behind the other."""
+    tokenizer, module, length = encoder.tokenizer, encoder.module, _room(encoder.tokenizer) + 2
     start, end, padding = (
         Token(number) for number in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
     )
     rows = [[start, *window, end] for window in windows]
     rows = [row + [padding] * (length - len(row)) for row in rows]
-    ids = torch.tensor([[token.id for token in row] for row in rows], device=text_encoder.device)
-    with _own_vectors(text_encoder, rows):
-        if clip_skip == 1:
-            hidden = text_encoder(ids)[0]
-        else:
-            # As A1111 counts: 2 is the last layer but one; the final norm is always applied.
-            hidden = text_encoder(ids, output_hidden_states=True).hidden_states[-clip_skip]
-            hidden = text_encoder.get_submodule(_FINAL_NORM[hasattr(text_encoder, "text_model")])(hidden)
+    ids = torch.tensor([[token.id for token in row] for row in rows], device=module.device)
+    with _own_vectors(module, rows):
+        hidden, pooled = _read(encoder, ids, clip_skip)
     hidden = _emphasised(hidden, rows)
-    embeddings: torch.Tensor = hidden.reshape(1, -1, hidden.shape[-1]).to(pipe.unet.dtype)
-    return embeddings
+    return Encoded(hidden.reshape(1, -1, hidden.shape[-1]), pooled if pooled is None else pooled[:1])
+
+
+def _read(encoder: TextEncoder, ids: torch.Tensor, clip_skip: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the layer that is asked for (windows x 77 x width), and the features of whole windows where the encoder has them.
+
+    As A1111 counts, 1 is the last layer and 2 the last but one; of SDXL, which never reads its last layer, both mean the same.
+    """
+    module = encoder.module
+    if encoder.penultimate:
+        output = module(ids, output_hidden_states=True)
+        return output.hidden_states[-max(2, clip_skip)], getattr(output, "text_embeds", None)
+    if clip_skip == 1:
+        return module(ids)[0], None
+    hidden = module(ids, output_hidden_states=True).hidden_states[-clip_skip]
+    # The final norm is always applied.
+    return module.get_submodule(_FINAL_NORM[hasattr(module, "text_model")])(hidden), None
 
 
 #: By whether the text encoder keeps its layers in a module of their own, as older versions of its library do.

@@ -1,94 +1,109 @@
 """What the adapters of one job come to: the prompt's embeddings, the components in place of the model's own, and the context of its calls.
 
-Every task's plan takes it as it is; how a task draws is not known here.
+Every task's plan takes it as it is; how a task draws, and how a family reads prompts, is not known here.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
-import torch
-
 from jobs.contract import DiffusionParameters
+from jobs.errors import ModelDamaged
 from jobs.inputs import Inputs
 from models_registry.entries import Kind
 from pipelines.adapters.embedding import Embedding
-from pipelines.adapters.host import Host, Stack, Weighted
+from pipelines.adapters.host import Host, Weighted
+from pipelines.adapters.keys import TEXT_COMPONENTS, Component
+from pipelines.adapters.lora import Lora
 from pipelines.adapters.vae import check_serves
-from pipelines.prompts import prompt_embeddings
+from pipelines.prompts import Words
 from pipelines.shelf import Shelf
+
+#: How to enter the time in which something is added to calls.
+Applied = Callable[[], AbstractContextManager[object]]
 
 
 class Adapted(NamedTuple):
     """The three parts of a `Plan` that adapters decide."""
 
-    #: `prompt_embeds` and, under guidance, `negative_prompt_embeds`.
-    embeddings: Mapping[str, torch.Tensor]
+    #: What the family made of the prompts: arguments of its pipelines.
+    embeddings: Mapping[str, Any]
     #: For `Plan.components`.
     components: Mapping[str, Any]
     #: For `Plan.applied`.
-    applied: Callable[[], AbstractContextManager[object]]
+    applied: Applied
 
 
 class Adapters:
-    """The adapters of one loaded Stable Diffusion 1.x model; one thread uses it."""
+    """The adapters of one loaded model; one thread uses it."""
 
-    def __init__(self, pipe: Any, shelf: Shelf) -> None:
+    def __init__(self, pipe: Any, shelf: Shelf, hosted: Sequence[Component]) -> None:
         self._pipe = pipe
         self._shelf = shelf
+        #: Components of the family that can be added to, and those of them that this model has.
+        self._known = frozenset(hosted)
+        self._hosted = tuple(name for name in hosted if getattr(pipe, name, None) is not None)
         # Made when the first LoRA comes: a model that never sees one is left as it was read.
-        self._hosts: tuple[Host, Host] | None = None
+        self._hosts: dict[Component, Host] = {}
 
-    def adapt(self, parameters: DiffusionParameters, inputs: Inputs) -> Adapted:
+    def adapt(
+        self, parameters: DiffusionParameters, inputs: Inputs, encode: Callable[[Words], Mapping[str, Any]]
+    ) -> Adapted:
         """Return what a job's LoRAs, embeddings, VAE and prompts come to; call it under `no_grad`.
 
-        Raises `ModelMissing`, `ModelDamaged` (also for what was made for another model), `OutOfMemory` or `DrawingFailed`.
+        `encode` reads the prompts with the job's embeddings as words; the text encoders have their LoRAs meanwhile. Raises `ModelMissing`,
+        `ModelDamaged` (also for what was made for another model), `OutOfMemory` or `DrawingFailed`.
         """
         reading, applied = self._stacks(parameters, inputs)
         with reading():
-            embeddings = prompt_embeddings(
-                self._pipe,
-                parameters.prompt,
-                # As diffusers decides whether there is guidance.
-                parameters.negative_prompt if parameters.guidance_scale > 1 else None,
-                words=self._words(parameters, inputs),
-                clip_skip=parameters.clip_skip,
-            )
+            embeddings = encode(self._words(parameters, inputs))
         return Adapted(embeddings, self._components(parameters, inputs), applied)
 
     def close(self) -> None:
         """Leave the model as it was read, and let go of it; again is harmless."""
-        for host in self._hosts or ():
+        for host in self._hosts.values():
             host.close()
-        self._hosts = None
+        self._hosts = {}
         self._pipe = None
 
-    def _stacks(
-        self, parameters: DiffusionParameters, inputs: Inputs
-    ) -> tuple[Callable[[], AbstractContextManager[object]], Callable[[], AbstractContextManager[object]]]:
-        """Return the contexts of the text encoder's calls and of everything else's."""
+    def _stacks(self, parameters: DiffusionParameters, inputs: Inputs) -> tuple[Applied, Applied]:
+        """Return the contexts of the text encoders' calls and of everything else's."""
         if not parameters.loras:
             return nullcontext, nullcontext
-        if self._hosts is None:
-            self._hosts = (Host("text_encoder", self._pipe.text_encoder), Host("unet", self._pipe.unet))
-        text, unet = self._hosts
-        for_text, for_unet = [], []
-        for asked in parameters.loras:
-            lora = self._shelf.take(inputs.model(Kind.LORA, asked.name))
-            # Both parts, whatever they weigh: a LoRA of another model is refused whole.
-            text.check(lora)
-            unet.check(lora)
-            for_unet.append(Weighted(lora, asked.weight))
+        if not self._hosts:
+            self._hosts = {name: Host(name, getattr(self._pipe, name)) for name in self._hosted}
+        loras = [self._shelf.take(inputs.model(Kind.LORA, asked.name)) for asked in parameters.loras]
+        for lora in loras:
+            # All parts, whatever they weigh: a LoRA of another model is refused whole.
+            self._check(lora)
+        for_text, for_others = [], []
+        for asked, lora in zip(parameters.loras, loras, strict=True):
+            for_others.append(Weighted(lora, asked.weight))
             weight = asked.weight if asked.text_encoder_weight is None else asked.text_encoder_weight
             for_text.append(Weighted(lora, weight))
-        stacks: tuple[Stack, Stack] = (text.stack(for_text), unet.stack(for_unet))
-        return text.applied(stacks[0]), unet.applied(stacks[1])
+        applied = {
+            name: host.applied(host.stack(for_text if name in TEXT_COMPONENTS else for_others))
+            for name, host in self._hosts.items()
+        }
+        return (
+            _together([each for name, each in applied.items() if name in TEXT_COMPONENTS]),
+            _together([each for name, each in applied.items() if name not in TEXT_COMPONENTS]),
+        )
 
-    def _words(self, parameters: DiffusionParameters, inputs: Inputs) -> Mapping[str, Embedding]:
+    def _check(self, lora: Lora) -> None:
+        for component, layers in lora.deltas.items():
+            if component not in self._hosts:
+                key = next(iter(layers.values())).key
+                raise ModelDamaged(f"{lora.path} was made for another model: {key} names no layer of this one")
+            self._hosts[component].check(lora)
+
+    def _words(self, parameters: DiffusionParameters, inputs: Inputs) -> Words:
         words: dict[str, Embedding] = {}
         for name in parameters.embeddings:
             entry = inputs.model(Kind.EMBEDDING, name)
             embedding = self._shelf.take(entry)
+            if unknown := sorted(embedding.vectors.keys() - self._known):
+                raise ModelDamaged(f"{entry.path} was made for another model: this one has no {unknown[0]}")
             # The name it is registered under holds over the one in its file, which may be anything.
             if embedding.word is not None:
                 words.setdefault(embedding.word.casefold(), embedding)
@@ -102,3 +117,16 @@ class Adapters:
         vae = self._shelf.take(entry)
         check_serves(vae, self._pipe.vae, entry)
         return {"vae": vae}
+
+
+def _together(applied: Sequence[Applied]) -> Applied:
+    """Return how to enter several contexts at once."""
+
+    @contextmanager
+    def entered() -> Iterator[None]:
+        with ExitStack() as stack:
+            for each in applied:
+                stack.enter_context(each())
+            yield
+
+    return entered

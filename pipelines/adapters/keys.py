@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-Component = Literal["unet", "text_encoder"]
+Component = Literal["unet", "text_encoder", "text_encoder_2", "text_encoder_3"]
+#: The text encoders, in the order that model_index.json names them.
+TEXT_COMPONENTS: tuple[Component, ...] = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
 #: End of a tensor's name -> what the tensor is. No end is the end of another.
 _ROLES: Mapping[str, str] = MappingProxyType(
@@ -47,8 +49,14 @@ _ROLES: Mapping[str, str] = MappingProxyType(
 _COMPONENTS: tuple[tuple[str, Component, bool], ...] = (
     ("lora_unet_", "unet", True),
     ("lora_te_", "text_encoder", True),
+    # Where a model has several, kohya counts them from 1.
+    ("lora_te1_", "text_encoder", True),
+    ("lora_te2_", "text_encoder_2", True),
+    ("lora_te3_", "text_encoder_3", True),
     ("unet.", "unet", True),
     ("text_encoder.", "text_encoder", True),
+    ("text_encoder_2.", "text_encoder_2", True),
+    ("text_encoder_3.", "text_encoder_3", True),
     ("down_blocks.", "unet", False),
     ("mid_block.", "unet", False),
     ("up_blocks.", "unet", False),
@@ -80,7 +88,7 @@ def parse_key(name: str) -> Key | None:
 def layer_name(component: Component, path: str) -> str:
     """Return how a module path is told here: underscores for dots, and without the outermost module of old text encoders."""
     name = path.replace(".", "_")
-    return name.removeprefix("text_model_") if component == "text_encoder" else name
+    return name.removeprefix("text_model_") if component in TEXT_COMPONENTS else name
 
 
 def _plain(path: str) -> str:

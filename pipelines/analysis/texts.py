@@ -14,7 +14,9 @@ MOST_WINDOWS: Final = 4
 
 def text_vector(pipe: Any, text: str) -> tuple[float, ...]:
     """Return a vector of length 1 for a text; an empty one lies where the empty prompt does."""
-    tokenizer, encoder = pipe.tokenizer, pipe.text_encoder
+    # A refiner has the second one alone.
+    first = pipe.text_encoder is not None
+    tokenizer, encoder = (pipe.tokenizer, pipe.text_encoder) if first else (pipe.tokenizer_2, pipe.text_encoder_2)
     length = int(tokenizer.model_max_length)
     room = length - 2
     ids = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids[: room * MOST_WINDOWS]
@@ -23,7 +25,7 @@ def text_vector(pipe: Any, text: str) -> tuple[float, ...]:
     rows = [[start, *window, end] for window in windows]
     padded = [row + [padding] * (length - len(row)) for row in rows]
     with torch.no_grad():
-        hidden = encoder(torch.tensor(padded, device=encoder.device))[0].double().cpu()
+        hidden = encoder(torch.tensor(padded, device=encoder.device)).last_hidden_state.double().cpu()
     # The end mark alone where there is no token.
     kept = [hidden[place, 1 : max(2, len(row) - 1)] for place, row in enumerate(rows)]
     mean = torch.cat(kept).mean(0)

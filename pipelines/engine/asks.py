@@ -13,6 +13,10 @@ import torch
 Kind = Literal["denoise", "control", "encode", "decode", "upscale", "work", "step", "done"]
 
 
+#: Calls of VAEs, which may be held at a higher precision than everything else.
+_CODING: frozenset[Kind] = frozenset({"encode", "decode"})
+
+
 class Ask(NamedTuple):
     """One thing a run waits for."""
 
@@ -60,7 +64,10 @@ def _form(value: object) -> Hashable:
 
 
 class Proxy:
-    """Stand in for a module: the named methods ask and wait, everything else is the module's own."""
+    """Stand in for a module: the named methods ask and wait, everything else is the module's own.
+
+    Precision and place are not the run's to change, because other runs use it in between; pictures and latents come at its precision.
+    """
 
     __slots__ = ("_kinds", "_module", "_pause")
 
@@ -84,6 +91,16 @@ class Proxy:
             return getattr(self._module, name)
 
         def wait(*args: Any, **kwargs: Any) -> Any:
+            if kind in _CODING:
+                args = tuple(_at(self._module.dtype, each) for each in args)
             return self._pause(Ask(kind, self._module, name, args, kwargs))
 
         return wait
+
+    def to(self, *_args: Any, **_kwargs: Any) -> "Proxy":
+        """Stay as it is."""
+        return self
+
+
+def _at(dtype: torch.dtype, value: Any) -> Any:
+    return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value

@@ -23,6 +23,7 @@ from models_registry.entries import ModelEntry
 from models_registry.families import FAMILIES, FamilyFacts, Guidance, facts_of
 from models_registry.schedulers import SchedulerNameError, find_scheduler
 from pipelines.adapters.adapted import Adapters
+from pipelines.adapters.keys import Component
 from pipelines.engine.asks import Ask, Kind
 from pipelines.engine.body import Asking, Body
 from pipelines.engine.checkpoint import Checkpoint
@@ -64,6 +65,8 @@ class Family(ABC):
             "controlnet": MappingProxyType({"__call__": "control"}),
         }
     )
+    #: Components that LoRAs may change.
+    hosted: ClassVar[tuple[Component, ...]] = ("unet", "text_encoder")
     #: The diffusers classes it draws with.
     pipe_classes: ClassVar[Mapping[PipeKey, str]]
 
@@ -81,7 +84,7 @@ class Family(ABC):
         self.counters = counters
         #: What jobs name beside the model; shared with other families, and not this one's to empty.
         self.shelf = shelf
-        self.adapters = Adapters(pipe, shelf)
+        self.adapters = Adapters(pipe, shelf, self.hosted)
         self.preview_matrix = preview_matrix
         #: States prepared and not yet closed.
         self.open_states: set[State] = set()

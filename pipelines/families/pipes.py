@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import diffusers
@@ -34,18 +35,33 @@ class Pipes:
             self._built[name] = _around(getattr(diffusers, name), self._pipe)
         return self._built[name]
 
+    def draws(self, task: str) -> bool:
+        """Tell whether there is a pipeline for a task."""
+        return PipeKey(task, controlled=False) in self._classes
+
     def clear(self) -> None:
         """Drop every pipeline."""
         self._pipe = None
         self._built.clear()
 
 
+def neutral_options(cls: Any) -> dict[str, Any]:
+    """Return the options of a pipeline class that keep it from judging or marking pictures."""
+    wanted = inspect.signature(cls.__init__).parameters
+    return {name: value for name, value in _NEUTRAL.items() if name in wanted}
+
+
+#: Parts and options of pipelines that have nothing to do with drawing.
+_NEUTRAL: Mapping[str, Any] = MappingProxyType(
+    {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False, "add_watermarker": False}
+)
+
+
 def _around(cls: Any, pipe: Any) -> Any:
     """Build a pipeline; `from_pipe` would change the precision of the weights."""
     wanted = inspect.signature(cls.__init__).parameters
+    options = {name: value for name, value in pipe.config.items() if name in wanted}
     components = {name: value for name, value in pipe.components.items() if name in wanted}
     if "controlnet" in wanted:
         components["controlnet"] = None
-    if "requires_safety_checker" in wanted:
-        components["requires_safety_checker"] = False
-    return cls(**components)
+    return cls(**{**options, **components, **neutral_options(cls)})

@@ -10,6 +10,7 @@ from jobs.inputs import Inputs
 from pipelines.families.base import Family
 from pipelines.families.pipes import PipeKey
 from pipelines.families.plan import Plan
+from pipelines.prompts import prompt_embeddings
 from pipelines.tasks.planning import plan_task
 from pipelines.tasks.setting import Setting
 
@@ -34,12 +35,22 @@ class StableDiffusion15(Family):
 
     def plan(self, parameters: DiffusionJob, inputs: Inputs) -> Plan:
         """Return how a picture is drawn with the pipelines of Stable Diffusion."""
-        if self.pipe.unet.config.in_channels == _INPAINT_CHANNELS and parameters.task != "inpaint":
-            raise DrawingFailed(f"{self.entry.name} is a checkpoint for inpainting and draws no {parameters.task}")
+        check_inpaints(self, parameters)
         return plan_task(parameters, self._setting(parameters, inputs))
 
     def _setting(self, parameters: DiffusionJob, inputs: Inputs) -> Setting:
-        adapted = self.adapters.adapt(parameters, inputs)
+        adapted = self.adapters.adapt(
+            parameters,
+            inputs,
+            lambda words: prompt_embeddings(
+                self.pipe,
+                parameters.prompt,
+                # As diffusers decides whether there is guidance.
+                parameters.negative_prompt if parameters.guidance_scale > 1 else None,
+                words=words,
+                clip_skip=parameters.clip_skip,
+            ),
+        )
         return Setting(
             self.pipes,
             inputs,
@@ -49,3 +60,9 @@ class StableDiffusion15(Family):
             adapted.components,
             adapted.applied,
         )
+
+
+def check_inpaints(family: Family, parameters: DiffusionJob) -> None:
+    """Raise `DrawingFailed` where a network that reads a mask beside the latents is asked for a picture without one."""
+    if family.pipe.unet.config.in_channels == _INPAINT_CHANNELS and parameters.task != "inpaint":
+        raise DrawingFailed(f"{family.entry.name} is a checkpoint for inpainting and draws no {parameters.task}")

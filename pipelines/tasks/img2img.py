@@ -19,7 +19,8 @@ def plan_img2img(parameters: Img2ImgParameters, setting: Setting) -> Plan:
     count = denoising_steps(parameters.steps, parameters.strength)
     if count == 0:
         return Plan((), given=source)
-    alone = parameters.strength >= 1
+    # A refiner draws over pictures and nothing else: at strength 1 it sees hardly anything of them.
+    alone = parameters.strength >= 1 and setting.pipes.draws("txt2img")
     guided = guided_by(
         setting,
         parameters.controls,

@@ -38,7 +38,7 @@ def inputs_of(*paths: Path) -> Inputs:
 def with_own_shelf(family: Family) -> Family:
     """Give a family an empty shelf in place of the one it shares."""
     family.shelf = Shelf(LOADERS, torch.device("cpu"), torch.float32, family.counters)
-    family.adapters = type(family.adapters)(family.pipe, family.shelf)
+    family.adapters = type(family.adapters)(family.pipe, family.shelf, family.hosted)
     return family
 
 

@@ -27,7 +27,9 @@ def answer(family: Family, parameters: Txt2ImgParameters, inputs: Inputs) -> tup
     sample = torch.randn(1, 4, 16, 16, generator=generator)
     hidden = torch.randn(1, 77, 32, generator=generator)
     with torch.no_grad():
-        adapted = family.adapters.adapt(parameters, inputs)
+        adapted = family.adapters.adapt(
+            parameters, inputs, lambda _words: prompt_embeddings(family.pipe, parameters.prompt, None)
+        )
         with adapted.applied():
             return adapted.embeddings["prompt_embeds"], family.pipe.unet(sample, 500, hidden)[0]
 

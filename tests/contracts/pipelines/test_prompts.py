@@ -46,7 +46,9 @@ def plain(family: Family, prompt: str) -> torch.Tensor:
 def word(count: int = 1, width: int = 32, seed: int = 0) -> Embedding:
     """Make a textual inversion of random vectors."""
     return Embedding(
-        Path("dusk.safetensors"), None, torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
+        Path("dusk.safetensors"),
+        None,
+        {"text_encoder": torch.randn(count, width, generator=torch.Generator().manual_seed(seed))},
     )
 
 
@@ -121,7 +123,7 @@ def test_embedding_stands_for_its_vectors(family: Family) -> None:
     tokenizer = family.pipe.tokenizer
     spare = tokenizer.convert_tokens_to_ids(["0", "1"])
     with torch.no_grad():
-        taught.get_input_embeddings().weight[spare] = own.vectors
+        taught.get_input_embeddings().weight[spare] = own.vectors["text_encoder"]
         ids = tokenizer("a", add_special_tokens=False).input_ids + spare
         ids += tokenizer("b", add_special_tokens=False).input_ids
         ids = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
