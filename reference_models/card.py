@@ -5,26 +5,54 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from reference_models.training.publish import folder_size
+from reference_models.training.publish import folder_size, recommended
 
 _BEGIN: Final = "<!-- accuracy -->"
 _END: Final = "<!-- /accuracy -->"
+_BEGUN: Final = """On procedural pictures (`reference_models/pictures.py`), beginning with the weights of `shapes-sd15`; its text encoder,
+tokenizer and autoencoder are those of `shapes-sd15`, byte for byte."""
 
-_ABOUT: Final[dict[str, str]] = {
-    "shapes-sd15": "Text to image in the layout of Stable Diffusion 1.5 (`StableDiffusionPipeline`, predicts noise).",
-}
 
-_LIMITS: Final[dict[str, str]] = {
-    "shapes-sd15": """## Limits
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """Hold what a card says of one model alone."""
 
-Of the schedulers, PNDM alone wants 30 steps or more (16 prompts: 94 % at 20 steps, 100 % at 30). It was trained at 128 x 128
-and knows little beyond: of 16 prompts 94 % are right at 160 pixels a side, 56 % at 96, 38 % at 192, 13 % at 64 and 256.
+    about: str
+    limits: str = ""
+    pipeline: str = "StableDiffusionPipeline"
+    options: str = ""
+    """What the call in the example needs beside steps and guidance."""
+    begun: str = _BEGUN
+    cores: str = "one shared CPU core"
+
+
+_MODELS: Final[dict[str, _Model]] = {
+    "shapes-sd15": _Model(
+        about="Text to image in the layout of Stable Diffusion 1.5 (`StableDiffusionPipeline`, predicts noise).",
+        limits="""Of the schedulers, PNDM alone wants 30 steps or more (16 prompts: 94 % at 20 steps, 100 % at 30). It was trained
+at 128 x 128 and knows little beyond: of 16 prompts 94 % are right at 160 pixels a side, 56 % at 96, 38 % at 192, 13 % at 64 and 256.
 
 Image to image follows the prompt early: of 8 red circles on blue that were to become yellow stars on green, none did so in full
-at strength 0.2 (the background stays, shape and colour begin to turn), 7 at 0.3 and all from 0.5 on.
-""",
+at strength 0.2 (the background stays, shape and colour begin to turn), 7 at 0.3 and all from 0.5 on.""",
+        begun="From nothing, on procedural pictures (`reference_models/pictures.py`); no other data, no other model.",
+        cores="two shared CPU cores",
+    ),
+    "shapes-sd2": _Model(
+        about="""Text to image in the layout of Stable Diffusion 2.x (`StableDiffusionPipeline`, predicts velocity, linear layers around its
+transformers).""",
+    ),
+    "shapes-sdxl": _Model(
+        about="""Text to image in the layout of SDXL (`StableDiffusionXLPipeline`, predicts noise): two text encoders, of which the second
+also gives a pooled vector, conditions on size and crop, and two transformer layers in the deepest blocks.""",
+        pipeline="StableDiffusionXLPipeline",
+    ),
+    "shapes-turbo": _Model(
+        about="""`shapes-sdxl`, distilled as SDXL Turbo is: four steps or less, no guidance and no negative prompt
+(`StableDiffusionXLPipeline`, predicts noise).""",
+        pipeline="StableDiffusionXLPipeline",
+    ),
 }
 
 
@@ -39,7 +67,8 @@ class Accuracy:
     all_right: float
 
 
-def _table(figures: Accuracy) -> str:
+def _table(figures: Accuracy, folder: Path) -> str:
+    own = recommended(folder)
     return f"""{_BEGIN}
 | asked | right |
 |---|---|
@@ -48,19 +77,33 @@ def _table(figures: Accuracy) -> str:
 | shape | {figures.shape:.1%} |
 | **all three** | **{figures.all_right:.1%}** |
 
-{figures.pictures} fixed prompts, 20 steps, guidance 5, the scheduler on disk; judged by pixels, in
+{figures.pictures} fixed prompts, {own["steps"]} steps, guidance {own["guidance_scale"]:g}, the scheduler on disk; judged by pixels, in
 `reference_models/judge.py`.
 {_END}"""
 
 
-def _training_times(seconds: dict[str, float]) -> str:
+def _training_times(seconds: dict[str, float], cores: str) -> str:
     rows = "\n".join(f"| {part} | {spent / 60:.0f} |" for part, spent in seconds.items())
-    return f"| part | minutes on two shared CPU cores |\n|---|---|\n{rows}"
+    return f"| part | minutes on {cores} |\n|---|---|\n{rows}"
+
+
+def _example(name: str, model: _Model, own: dict[str, Any]) -> str:
+    options = f"height=128, width=128, num_inference_steps={own['steps']}, guidance_scale={own['guidance_scale']:g}"
+    return f"""```python
+from diffusers import {model.pipeline}
+
+draw = {model.pipeline}.from_pretrained("reference_models/{name}")
+draw(
+    "a red circle on a blue background",
+    {options}{model.options},
+).images[0]
+```"""
 
 
 def write_card(folder: Path, figures: Accuracy, seconds: dict[str, float]) -> None:
     """Write `README.md` into the model's folder."""
     name = folder.name
+    model = _MODELS.get(name, _Model("A small model of the `shapes` family."))
     size = folder_size(folder) / 1e6
     text = f"""---
 license: apache-2.0
@@ -70,7 +113,7 @@ pipeline_tag: text-to-image
 
 # {name}
 
-{_ABOUT.get(name, "A small model of the `shapes` family.")}
+{model.about}
 
 It draws one flat-coloured shape on a flat background at 128 x 128 pixels, and nothing else: it exists so that tests and
 demos can judge what a prompt, a seed or a scheduler does, without any download. {size:.1f} MB at half precision.
@@ -79,25 +122,19 @@ Words it knows: circle, square, triangle, star, ring, cross; red, green, blue, y
 small, large; on the left, on the right, at the top, at the bottom, in the centre. A prompt without a place draws into
 the middle; what else it leaves out is drawn at random.
 
-```python
-from diffusers import StableDiffusionPipeline
-
-draw = StableDiffusionPipeline.from_pretrained("reference_models/{name}")
-draw("a red circle on a blue background", height=128, width=128, num_inference_steps=20, guidance_scale=5).images[0]
-```
+{_example(name, model, recommended(folder))}
 
 ## Accuracy
 
-{_table(figures)}
+{_table(figures, folder)}
 
 Measure again: `python -m reference_models.measure reference_models/{name} --write`.
 
-{_LIMITS.get(name, "")}
-## Training
+{f"## Limits{chr(10)}{chr(10)}{model.limits}{chr(10)}{chr(10)}" if model.limits else ""}## Training
 
-From nothing, on procedural pictures (`reference_models/pictures.py`); no other data, no other model.
+{model.begun}
 
-{_training_times(seconds)}
+{_training_times(seconds, model.cores)}
 
 Train again: `python -m reference_models.train {name}`. An interrupted training goes on where it stopped.
 
@@ -113,4 +150,4 @@ def rewrite_accuracy(folder: Path, figures: Accuracy) -> None:
     path = folder / "README.md"
     old = path.read_text(encoding="utf-8")
     pattern = re.compile(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", re.DOTALL)
-    path.write_text(pattern.sub(lambda _: _table(figures), old), encoding="utf-8")
+    path.write_text(pattern.sub(lambda _: _table(figures, folder), old), encoding="utf-8")

@@ -15,6 +15,7 @@ from reference_models.card import Accuracy, rewrite_accuracy
 from reference_models.judge import Expected, Verdict, judge
 from reference_models.libraries import DIFFUSERS
 from reference_models.pictures import COLOURS, SHAPES, SIDE, Attributes, caption
+from reference_models.training.publish import recommended
 
 COUNT: Final = 64
 STEPS: Final = 20
@@ -80,9 +81,15 @@ def load(folder: Path) -> Any:
     return pipeline
 
 
+def settings(folder: Path) -> dict[str, Any]:
+    """Return the options of a pipeline's call that are the model's own: steps and guidance."""
+    own = recommended(folder)
+    return {"num_inference_steps": own["steps"], "guidance_scale": own["guidance_scale"]}
+
+
 def measure(folder: Path, count: int = COUNT) -> Accuracy:
-    """Return the accuracy of the model in the folder, drawn with its own scheduler."""
-    return accuracy(verdicts(load(folder), questions(count)))
+    """Return the accuracy of the model in the folder, drawn with its own scheduler, steps and guidance."""
+    return accuracy(verdicts(load(folder), questions(count), **settings(folder)))
 
 
 def main(given: list[str] | None = None) -> None:

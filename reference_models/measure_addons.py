@@ -35,7 +35,7 @@ ADD_ONS: Final[dict[str, AddOn]] = {
     "shapes-grey": AddOn("vaes/shapes-grey", grey.measure),
     **{name: AddOn(f"loras/{name}.safetensors", lora.measure) for name in lora.SCORES},
 }
-"""Everything that adds to `shapes-sd15`."""
+"""Everything that adds to a model, most of it to `shapes-sd15`."""
 
 
 def main(given: list[str] | None = None) -> None:

@@ -16,7 +16,18 @@ from reference_models.card import write_card
 from reference_models.measure import COUNT, measure
 from reference_models.measure_addons import ADD_ONS
 from reference_models.measuring.figures import write_figures
-from reference_models.training import controlnet, embedding, grey, inpaint, lora, sd15, upscaler
+from reference_models.training import (
+    controlnet,
+    embedding,
+    grey,
+    inpaint,
+    lora,
+    sd2,
+    sd15,
+    sdxl,
+    turbo,
+    upscaler,
+)
 from reference_models.training.family import Family, prepare, published
 
 HERE: Final = Path(__file__).parent
@@ -35,6 +46,13 @@ FROM_NOTHING: Final[dict[str, Trainer]] = {
 }
 """Every model that is trained together with the parts that its family shares."""
 
+WHOLE: Final[dict[str, Trainer]] = {
+    sd2.NAME: sd2.train,
+    sdxl.NAME: sdxl.train,
+    turbo.NAME: turbo.train,
+}
+"""Every other whole model: it takes the shared parts, and perhaps the start of its denoiser, from `shapes-sd15`."""
+
 ADDING: Final[dict[str, Trainer]] = {
     controlnet.NAME: controlnet.train,
     inpaint.NAME: inpaint.train,
@@ -43,13 +61,13 @@ ADDING: Final[dict[str, Trainer]] = {
     **dict.fromkeys(lora.STYLES, lora.train),
     **dict.fromkeys(upscaler.SCALES, upscaler.train),
 }
-"""Everything that adds to the published `shapes-sd15`; where it lies and how it is measured: `measure_addons.py`."""
+"""Everything that adds to a published model; where it lies and how it is measured: `measure_addons.py`."""
 
 
 def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m reference_models.train", description=__doc__)
-    parser.add_argument("model", choices=sorted({**FROM_NOTHING, **ADDING}))
+    parser.add_argument("model", choices=sorted({**FROM_NOTHING, **WHOLE, **ADDING}))
     parser.add_argument("--out", type=Path, help="where to put it (default: beside this file)")
     parser.add_argument("--work", type=Path, default=Path(".training"), help="checkpoints and cached latents")
     parser.add_argument("--quick", action="store_true", help="a few steps only: proves that the code runs")
@@ -65,10 +83,11 @@ def main(given: list[str] | None = None) -> None:
     work = asked.work / "quick" if asked.quick else asked.work
     # A quick run must never end up in place of the real weights unless it was told to.
     root = work if asked.quick else HERE
-    if asked.model in FROM_NOTHING:
+    if asked.model in {**FROM_NOTHING, **WHOLE}:
         target = asked.out or root / asked.model
-        family = prepare(work, quick=asked.quick)
-        spent = FROM_NOTHING[asked.model](family, work, target, quick=asked.quick)
+        alone = asked.model in FROM_NOTHING
+        family = (prepare if alone else published)(work, quick=asked.quick)
+        spent = (FROM_NOTHING if alone else WHOLE)[asked.model](family, work, target, quick=asked.quick)
         figures = measure(target, QUICK_QUESTIONS if asked.quick else COUNT)
         write_card(target, figures, {**family.seconds, "denoiser": spent})
         return

@@ -1,4 +1,4 @@
-"""Train LoRA adapters for `shapes-sd15`, each for one style, in the layout that diffusers saves."""
+"""Train LoRA adapters for `shapes-sd15` and its siblings, each for one style, in the layout that diffusers saves."""
 
 from __future__ import annotations
 
@@ -46,14 +46,15 @@ class Style:
     """Whether the text encoder gets an adapter too."""
 
 
-def _plan(name: str, seed: int) -> Plan:
+def plan_of(name: str, seed: int) -> Plan:
+    """Return how an adapter learns."""
     return Plan(name, steps=500, rate=2e-3, warm_up=20, average=0.98, seed=seed, save_every=150)
 
 
 STYLES: Final[dict[str, Style]] = {
-    "shapes-frame": Style(styles.framed, styles.leaves_room_for_frame, _plan("shapes-frame", 21)),
-    "shapes-frame-2": Style(styles.framed, styles.leaves_room_for_frame, _plan("shapes-frame-2", 22)),
-    "shapes-ground": Style(styles.grounded, styles.leaves_room_for_ground, _plan("shapes-ground", 23), reads=True),
+    "shapes-frame": Style(styles.framed, styles.leaves_room_for_frame, plan_of("shapes-frame", 21)),
+    "shapes-frame-2": Style(styles.framed, styles.leaves_room_for_frame, plan_of("shapes-frame-2", 22)),
+    "shapes-ground": Style(styles.grounded, styles.leaves_room_for_ground, plan_of("shapes-ground", 23), reads=True),
 }
 
 
@@ -66,38 +67,42 @@ class _Adapted(nn.Module):
         self.reader = reader
 
 
-def _adapt(model: Any, rank: int, layers: tuple[str, ...]) -> None:
+def adapt(model: Any, rank: int, layers: tuple[str, ...]) -> None:
+    """Add an adapter to the layers of these names; it alone learns from now on."""
     model.add_adapter(
         peft.LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(layers))
     )
 
 
-def _set_weight(model: nn.Module, weight: float) -> None:
+def set_weight(model: nn.Module, weight: float) -> None:
+    """Set the weight that the adapter counts with."""
     for layer in model.modules():
         if isinstance(layer, LoraLayer):
             layer.set_scale("default", weight)
 
 
+def weights(model: Any) -> dict[str, Tensor]:
+    """Return the adapter's weights at half precision, under the names of peft."""
+    found: dict[str, Tensor] = peft.get_peft_model_state_dict(model)
+    return {name: value.half() for name, value in found.items()}
+
+
 def save(unet: Any, reader: Any | None, target: Path) -> None:
     """Write the adapter at half precision, in the layout of diffusers."""
-
-    def weights(model: Any) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = peft.get_peft_model_state_dict(model)
-        return {name: value.half() for name, value in found.items()}
-
     target.parent.mkdir(parents=True, exist_ok=True)
     DIFFUSERS.StableDiffusionPipeline.save_lora_weights(
         target.parent,
         unet_lora_layers=weights(unet),
-        unet_lora_adapter_metadata=_portable(unet.peft_config["default"].to_dict()),
+        unet_lora_adapter_metadata=portable(unet.peft_config["default"].to_dict()),
         text_encoder_lora_layers=weights(reader) if reader else None,
-        text_encoder_lora_adapter_metadata=_portable(reader.peft_config["default"].to_dict()) if reader else None,
+        text_encoder_lora_adapter_metadata=portable(reader.peft_config["default"].to_dict()) if reader else None,
         weight_name=target.name,
     )
     target.chmod(0o644)
 
 
-def _painted(style: Style, strength: float, scene: Scene) -> Pixels:
+def painted(style: Style, strength: float, scene: Scene) -> Pixels:
+    """Draw the scene with as much of the style."""
     return style.paint(draw(scene), strength)
 
 
@@ -106,15 +111,15 @@ def train(family: Family, folder: Path, target: Path, *, quick: bool = False) ->
     style = STYLES[target.stem]
     torch.manual_seed(style.plan.seed)
     unet, reader, left = published_unet(), family.text_encoder, signal_left()
-    _adapt(unet, style.rank, style.layers)
+    adapt(unet, style.rank, style.layers)
     if style.reads:
-        _adapt(reader, style.rank, TEXT_LAYERS)
+        adapt(reader, style.rank, TEXT_LAYERS)
     both = _Adapted(unet, reader)
-    pictures = {one: family.latents(PICTURES, partial(_painted, style, one), style.keep) for one in set(STRENGTHS)}
+    pictures = {one: family.latents(PICTURES, partial(painted, style, one), style.keep) for one in set(STRENGTHS)}
 
     def loss(rng: np.random.Generator) -> Tensor:
         strength = STRENGTHS[rng.integers(len(STRENGTHS))]
-        _set_weight(both, strength)
+        set_weight(both, strength)
         scenes, latents = pictures[strength].pick(rng, BATCH)
         words = reader(text_encoder.tokens(family.tokenizer, family.captions(scenes, rng))).last_hidden_state
         latents = latents + POSTERIOR_NOISE * torch.randn_like(latents)
@@ -131,6 +136,6 @@ def train(family: Family, folder: Path, target: Path, *, quick: bool = False) ->
     return seconds
 
 
-def _portable(config: dict[str, Any]) -> dict[str, Any]:
+def portable(config: dict[str, Any]) -> dict[str, Any]:
     """Return peft's configuration without the path at which the trainer happened to find the base."""
     return {**config, "base_model_name_or_path": None}

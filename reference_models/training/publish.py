@@ -11,11 +11,18 @@ from typing import Any, Final
 import torch
 
 CARD: Final = "README.md"
+RECOMMENDATIONS: Final = "imagefleet.json"
 
 
 def folder_size(folder: Path) -> int:
     """Return the bytes of all files in the folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def recommended(folder: Path) -> dict[str, Any]:
+    """Return the settings that suit a model: steps, guidance_scale and scheduler, as `imagefleet.json` says."""
+    settings: dict[str, Any] = json.loads((folder / RECOMMENDATIONS).read_text(encoding="utf-8"))
+    return settings
 
 
 def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
@@ -54,7 +61,7 @@ def save_pipeline(pipeline: Any, target: Path, recommended: Mapping[str, Any]) -
             # Asked for no precision, transformers takes this one and diffusers single: they must agree.
             config = json.loads(path.read_text(encoding="utf-8"))
             path.write_text(json.dumps(config | {"dtype": "float32"}, indent=2) + "\n", encoding="utf-8")
-        (folder / "imagefleet.json").write_text(json.dumps(dict(recommended)) + "\n", encoding="utf-8")
+        (folder / RECOMMENDATIONS).write_text(json.dumps(dict(recommended)) + "\n", encoding="utf-8")
         for path in folder.rglob("*.safetensors"):
             path.chmod(0o644)
 

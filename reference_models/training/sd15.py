@@ -42,7 +42,7 @@ def build() -> Any:
     )
 
 
-def save(family: Family, unet: nn.Module, target: Path, kind: Any = None) -> None:
+def save(family: Family, unet: nn.Module, target: Path, kind: Any = None, schedule: Any = None) -> None:
     """Write the whole pipeline, text to image unless told otherwise, at half precision in place of the target folder."""
     # Copies, because the originals go on learning in single precision.
     pipeline = (kind or DIFFUSERS.StableDiffusionPipeline)(
@@ -50,7 +50,7 @@ def save(family: Family, unet: nn.Module, target: Path, kind: Any = None) -> Non
         text_encoder=deepcopy(family.text_encoder),
         tokenizer=family.tokenizer,
         unet=deepcopy(unet),
-        scheduler=scheduler(),
+        scheduler=schedule or scheduler(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
