@@ -58,8 +58,8 @@ def denoised(latents: torch.Tensor, stepped: Stepped | None, scheduler: Any) -> 
     # Schedulers for flows know no other prediction, and say so or have no word for it.
     if scheduler.config.get("prediction_type", _FLOW) == _FLOW:
         sigma = float(stepped.timestep) / scheduler.config.num_train_timesteps
-        sample, flow = stepped.sample.float(), stepped.model_output.float()
-        return sample - sigma * flow
+        clean: torch.Tensor = stepped.sample.float() - sigma * stepped.model_output.float()
+        return clean
     # The others (DPM++, UniPC, DEIS, PLMS) keep their samples variance-preserving.
     index = min(max(round(float(stepped.timestep)), 0), len(scheduler.alphas_cumprod) - 1)
     alpha_product = float(scheduler.alphas_cumprod[index])
