@@ -18,6 +18,8 @@ TITLES: Mapping[Kind, str] = MappingProxyType(
         Kind.PREPROCESSOR: "a preprocessor",
     }
 )
+#: Families whose VAEs make the same latents.
+_SAME_LATENTS: frozenset[str] = frozenset({"sd15", "sd2"})
 
 
 def mismatch(adapter: ModelEntry, checkpoint: ModelEntry) -> str | None:
@@ -29,12 +31,13 @@ def mismatch(adapter: ModelEntry, checkpoint: ModelEntry) -> str | None:
     if own is None:
         # Another version may have added it.
         return f"{adapter.name} is {kind} for {adapter.family}, which this version does not know."
-    if own is not other:
+    if own is not other and not (adapter.kind is Kind.VAE and {own.name, other.name} == _SAME_LATENTS):
         return f"{adapter.name} is {kind} for {own.title}; {checkpoint.name} is {other.title}."
     if adapter.kind not in other.adapters:
         return f"{adapter.name} is {kind}, which {other.title} does not take."
     for ours, theirs, told in (
         (adapter.text_width, checkpoint.text_width, "text features of width {}"),
+        (adapter.width, checkpoint.width, "a network of width {}"),
         (adapter.latent_channels, checkpoint.latent_channels, "latents of {} channels"),
         (adapter.latent_factor, checkpoint.latent_factor, "latents of {} pixels a cell"),
     ):

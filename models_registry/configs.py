@@ -47,6 +47,10 @@ class Config:
             raise ConfigInvalid(self.path, f"should have a whole number above 0 as {key}, not {str(value)[:60]!r}")
         return value
 
+    def maybe(self, key: str) -> int | None:
+        """Return a whole number above zero; None where there is none."""
+        return None if self.values.get(key) is None else self.whole(key)
+
     def wholes(self, key: str) -> tuple[int, ...]:
         """Return a list of whole numbers above zero."""
         value = self.values.get(key)
@@ -65,9 +69,9 @@ class Config:
         return self.whole(key)
 
 
-def read_config(path: Path, reads: Reads, *, largest: float = MAX_NUMBER) -> Config:
+def read_config(path: Path, reads: Reads, *, largest: float = MAX_NUMBER, most_bytes: int = MAX_CONFIG_BYTES) -> Config:
     """Read one JSON object of bounded size, depth and figures, raising `ConfigInvalid`."""
-    raw = read_small(path, MAX_CONFIG_BYTES, reads)
+    raw = read_small(path, most_bytes, reads)
     try:
         values = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_infinity)
     except (ValueError, RecursionError) as error:

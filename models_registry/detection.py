@@ -14,7 +14,6 @@ from models_registry.findings import Findings
 from models_registry.fingerprint import Contents, read_contents
 from models_registry.kinds import (
     checkpoint_files,
-    checkpoint_folders,
     controlnets,
     embeddings,
     loras,
@@ -22,6 +21,7 @@ from models_registry.kinds import (
     upscalers,
     vaes,
 )
+from models_registry.kinds.checkpoints import folders
 from models_registry.refusals import ClassRefused, CodeRefused, FolderTooLarge, NameInvalid, Unrecognised
 from models_registry.safetensors_header import Header, read_header
 
@@ -38,6 +38,7 @@ _NUMBERS: Final = (
     "latent_channels",
     "text_width",
     "text_layers",
+    "width",
     "scale",
     "rank",
     "vectors",
@@ -57,7 +58,9 @@ _OF_FILES: Final[tuple[Callable[[Header, Reads], Findings | None], ...]] = (
 #: The class that a component's config.json names → what reads it.
 _OF_CLASSES: Final[Mapping[str, Callable[[Config, Reads], Findings]]] = MappingProxyType(
     {
-        "ControlNetModel": controlnets.from_folder,
+        "ControlNetModel": controlnets.from_unet_folder,
+        "SD3ControlNetModel": controlnets.from_sd3_folder,
+        "FluxControlNetModel": controlnets.from_flux_folder,
         "AutoencoderKL": vaes.from_folder,
         "AutoencoderTiny": vaes.tiny_from_folder,
     }
@@ -105,7 +108,7 @@ def model_name(place: Path) -> str:
 def _in_folder(folder: Path, reads: Reads) -> tuple[Layout, Findings]:
     _refuse_code(folder)
     if (folder / INDEX).is_file():
-        return Layout.DIFFUSERS, checkpoint_folders.from_folder(read_config(folder / INDEX, reads), reads)
+        return Layout.DIFFUSERS, folders.from_folder(read_config(folder / INDEX, reads), reads)
     if not (folder / CONFIG).is_file():
         return Layout.FOLDER, preprocessors.from_folder(folder, reads)
     config = read_config(folder / CONFIG, reads)

@@ -61,7 +61,7 @@ class ModelEntry(BaseModel):
     kind: Kind
     layout: Layout
     family: str  # a key of `models_registry.families.FAMILIES`, or `ANY_FAMILY`
-    #: Checkpoints: `base`, `inpaint`; LoRAs: `lora`, `locon`, `loha`, `lokr`; VAEs: `base`, `tiny`.
+    #: Checkpoints: a key of their family's variants; LoRAs: `lora`, `locon`, `loha`, `lokr`; VAEs: `base`, `tiny`.
     variant: str = "base"
     path: Path
     #: Changes when any byte that matters changes: part of `model_key`, so a warm copy is never mistaken for the new file.
@@ -77,6 +77,9 @@ class ModelEntry(BaseModel):
     text_width: int | None = None
     #: Checkpoints: layers of the text encoder, of which `clip_skip` can leave out all but one; None before a scan has counted them.
     text_layers: int | None = None
+    #: Channels of the denoiser's first layer (320 of Stable Diffusion, 3072 of FLUX.1): what is made for one width fits no other.
+    #: None for what does not touch it, or does not say.
+    width: int | None = None
     #: Upscalers: how much one pass enlarges; None where only the library that runs it can tell.
     scale: int | None = None
     #: LoRAs: the largest rank of their matrices; None where they are whole.

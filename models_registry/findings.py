@@ -28,6 +28,7 @@ class Findings(NamedTuple):
     latent_channels: int = 0
     text_width: int | None = None
     text_layers: int | None = None
+    width: int | None = None
     scale: int | None = None
     rank: int | None = None
     vectors: int | None = None

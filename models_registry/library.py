@@ -28,7 +28,7 @@ LEARNT: Final = ("owner", "sha256", "hashes", "files", "metadata", "stored_at", 
 
 _PLAIN: Final = (
     "id", "version", "kind", "layout", "family", "variant", "path", "fingerprint", "components", "native_size", "latent_factor",
-    "latent_channels", "text_width", "text_layers", "scale", "rank", "vectors", "default_steps", "default_guidance_scale",
+    "latent_channels", "text_width", "text_layers", "width", "scale", "rank", "vectors", "default_steps", "default_guidance_scale",
     "default_scheduler", "owner",
     "visibility", "allowed_keys", "description", "licence", "source", "base_model", "tags", "trigger_words", "weight", "weight_min",
     "weight_max", "sha256", "hashes", "missing_since", "stored_at",

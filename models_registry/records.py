@@ -89,6 +89,7 @@ class Entry(BaseModel):
     latent_channels: int
     text_width: int | None
     text_layers: int | None = None
+    width: int | None = None
     scale: int | None
     rank: int | None
     vectors: int | None

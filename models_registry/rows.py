@@ -10,7 +10,7 @@ from models_registry.entries import ModelEntry
 #: What a row and an entry have in common, by the same names.
 FIELDS: Final = (
     "name", "kind", "layout", "family", "variant", "path", "fingerprint", "components", "native_size", "latent_factor",
-    "latent_channels", "text_width", "text_layers", "scale", "rank", "vectors", "default_steps", "default_guidance_scale",
+    "latent_channels", "text_width", "text_layers", "width", "scale", "rank", "vectors", "default_steps", "default_guidance_scale",
     "default_scheduler",
 )  # fmt: skip
 

@@ -61,6 +61,8 @@ models = Table(
     Column("latent_channels", Integer, nullable=False),
     Column("text_width", Integer),
     Column("text_layers", Integer),
+    #: Of the denoiser's first layer.
+    Column("width", Integer),
     Column("scale", Integer),
     Column("rank", Integer),
     Column("vectors", Integer),

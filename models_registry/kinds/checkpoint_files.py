@@ -17,8 +17,8 @@ from models_registry.families import FAMILIES, FamilyFacts
 from models_registry.findings import Findings, component, of_one_file
 from models_registry.kinds import parts
 from models_registry.kinds.single_files import config_folder, latent_facts
-from models_registry.kinds.unets import refuse_channels, refuse_text_width, variant_of
-from models_registry.recommendations import read_recommendations
+from models_registry.kinds.unets import INPAINT_CHANNELS, family_of_width, refuse_channels, refuse_extras
+from models_registry.recommendations import check_scheduler, read_recommendations
 from models_registry.refusals import ConfigInvalid, Unrecognised, WeightsMismatch
 from models_registry.safetensors_header import Header
 from models_registry.weights import dimension
@@ -71,7 +71,7 @@ def from_file(header: Header, reads: Reads) -> Findings | None:
     family = FAMILIES["sd15"]
     components = tuple(_component(header, name, prefix) for name, prefix in _PREFIXES.items())
     channels = dimension(header, _FIRST, 1)
-    refuse_channels(header.path, channels, family)
+    refuse_channels(header.path, channels, family.latent_channels)
     text_width = _text_width(header)
     latents = latent_facts(header, VAE)
     parts.check_factor(header.path, latents.factor, family)
@@ -81,14 +81,15 @@ def from_file(header: Header, reads: Reads) -> Findings | None:
         raise Unrecognised(header.path, f"has {latents.channels} latent channels; {family.title} has 4")
     beside = _beside(header.path, reads)
     _check_beside(header, beside, channels, text_width)
-    hints = read_recommendations(config_folder(header.path), family, reads)
+    hints = read_recommendations(config_folder(header.path), reads)
+    check_scheduler(config_folder(header.path), hints, family.variants["base"])
     return Findings(
         kind=Kind.CHECKPOINT,
         family=family.name,
         weights=of_one_file(header),
         components=components,
         others=_files(header.path, beside),
-        variant=variant_of(channels),
+        variant="inpaint" if channels == INPAINT_CHANNELS else "base",
         native_size=_native_size(header, beside, family, latents.factor),
         latent_factor=latents.factor,
         latent_channels=latents.channels,
@@ -129,7 +130,8 @@ def _text_width(header: Header) -> int:
         if name.startswith(UNET) and name.endswith("attn2.to_k.weight")
     }
     for width in read:
-        refuse_text_width(header.path, width, "a checkpoint")
+        if family_of_width(width) not in {None, "sd15"}:
+            raise Unrecognised(header.path, "is a checkpoint of Stable Diffusion 2.x by the width of its text features")
     if read != {given}:
         raise WeightsMismatch(
             header.path, f"reads text features of width {sorted(read)}; its text encoder gives {given}"
@@ -145,11 +147,15 @@ def _text_layers(header: Header) -> int | None:
 def _beside(path: Path, reads: Reads) -> _Beside:
     folder = config_folder(path)
     return _Beside(
-        unet=parts.read_unet(folder, reads) if (folder / "unet").is_dir() else None,
-        vae=parts.read_vae(folder, reads) if (folder / "vae").is_dir() else None,
-        text_encoder=parts.read_text_encoder(folder, reads) if (folder / "text_encoder").is_dir() else None,
+        unet=parts.read_part(folder, "unet", "UNet2DConditionModel", reads) if (folder / "unet").is_dir() else None,
+        vae=parts.read_part(folder, "vae", "AutoencoderKL", reads) if (folder / "vae").is_dir() else None,
+        text_encoder=parts.read_part(folder, "text_encoder", "CLIPTextModel", reads)
+        if (folder / "text_encoder").is_dir()
+        else None,
         scheduler=parts.read_scheduler(folder, reads) if (folder / "scheduler").is_dir() else None,
-        tokenizer=parts.read_tokenizer(folder, reads) if (folder / "tokenizer").is_dir() else [],
+        tokenizer=parts.read_tokenizer(folder, "tokenizer", frozenset({"CLIPTokenizer", "CLIPTokenizerFast"}), reads)
+        if (folder / "tokenizer").is_dir()
+        else [],
     )
 
 
@@ -168,8 +174,8 @@ def _check_beside(header: Header, beside: _Beside, channels: int, text_width: in
                 f" its configuration must lie beside it as {place.relative_to(header.path.parent)}",
             )
     if beside.unet is not None:
-        parts.refuse_extras(beside.unet)
-        found = (beside.unet.wholes("block_out_channels")[0], parts.in_channels(beside.unet))
+        refuse_extras(beside.unet)
+        found = (beside.unet.wholes("block_out_channels")[0], beside.unet.whole("in_channels", 4))
         _compare(header, beside.unet, found, (sizes["unet"], channels))
         _compare(header, beside.unet, (beside.unet.whole("cross_attention_dim", 1280),), (text_width,))
     if beside.vae is not None:
@@ -177,7 +183,9 @@ def _check_beside(header: Header, beside: _Beside, channels: int, text_width: in
     if beside.text_encoder is not None:
         _compare(header, beside.text_encoder, (beside.text_encoder.whole("hidden_size"),), (text_width,))
     if beside.scheduler is not None:
-        parts.check_prediction(beside.scheduler)
+        prediction = beside.scheduler.values.get("prediction_type", "epsilon")
+        if prediction != "epsilon":
+            raise Unrecognised(header.path, f"predicts {str(prediction)[:40]!r}, which is not supported yet")
 
 
 def _compare(header: Header, config: Config, said: tuple[int, ...], found: tuple[int, ...]) -> None:

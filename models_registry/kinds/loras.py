@@ -13,7 +13,7 @@ from typing import Final
 from models_registry.bounded_files import Reads
 from models_registry.entries import Kind
 from models_registry.findings import Findings, component, of_one_file
-from models_registry.kinds.unets import refuse_text_width
+from models_registry.kinds.unets import family_of_width
 from models_registry.refusals import Unrecognised, WeightsMismatch
 from models_registry.safetensors_header import Header
 
@@ -84,10 +84,9 @@ def from_file(header: Header, _: Reads) -> Findings | None:
     for layer, parts in layers.items():
         _check_layer(header.path, layer, parts)
     text_width = _text_width(header.path, layers)
-    refuse_text_width(header.path, text_width, "a LoRA")
     return Findings(
         kind=Kind.LORA,
-        family="sd15",
+        family=family_of_width(text_width) or "sd15",
         weights=of_one_file(header),
         components=(component("lora", header.tensors.values()),),
         variant=_variant(layers),

@@ -1,127 +1,65 @@
-"""The configurations of a Stable Diffusion checkpoint's components, in a diffusers folder or beside a single file."""
+"""The configurations of a checkpoint's components, in a diffusers folder or beside a single file."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from models_registry.bounded_files import Reads
 from models_registry.configs import Config, read_config
-from models_registry.diffusers_classes import (
-    CLIP_TEXT_KEYS,
-    SCHEDULER_KEYS,
-    SD_COMPONENTS,
-    TOKENIZER_CONFIG_KEYS,
-    TOKENIZER_FILES,
-    UNET_KEYS,
-    VAE_KEYS,
-)
-from models_registry.families import FamilyFacts, Prediction
-from models_registry.kinds.unets import SD2_TEXT_WIDTH, refuse_channels
+from models_registry.diffusers_classes import CLASSES, FLOW_SCHEDULER_CLASSES, SCHEDULER_CLASSES, TOKENIZER_FILES
+from models_registry.diffusers_keys import SCHEDULER_KEYS, TOKENIZER_CONFIG_KEYS
+from models_registry.families import FamilyFacts
 from models_registry.refusals import ClassRefused, ConfigInvalid, Unrecognised
 
 #: transformers sets the limit of a tokenizer that has none to this.
 NO_LIMIT: Final = 10**31
 #: Layers of a CLIP text encoder whose configuration does not say.
 TEXT_LAYERS: Final = 12
-_SCHEDULERS: Final = tuple(sorted(name for _, name in SD_COMPONENTS["scheduler"]))
-#: Settings of a UNet that reads more than a prompt.
-_EXTRAS: Final = (
-    "addition_embed_type",
-    "class_embed_type",
-    "encoder_hid_dim_type",
-    "time_cond_proj_dim",
-    "num_class_embeds",
-)
+SCHEDULER: Final = "scheduler"
+
+#: Configurations by component.
+Configs = Mapping[str, Config]
 
 
-class Parts(NamedTuple):
-    """Hold the configuration of each component that has one."""
-
-    unet: Config
-    vae: Config
-    text_encoder: Config
-    scheduler: Config
-
-
-def read_unet(folder: Path, reads: Reads) -> Config:
-    """Read a UNet's configuration."""
-    return read_config(folder / "unet" / "config.json", reads).of_class("UNet2DConditionModel").only(UNET_KEYS)
-
-
-def read_vae(folder: Path, reads: Reads) -> Config:
-    """Read a VAE's configuration."""
-    return read_config(folder / "vae" / "config.json", reads).of_class("AutoencoderKL").only(VAE_KEYS)
-
-
-def read_text_encoder(folder: Path, reads: Reads) -> Config:
-    """Read a text encoder's configuration."""
-    config = read_config(folder / "text_encoder" / "config.json", reads)
-    config.of_class("clip_text_model", key="model_type").only(CLIP_TEXT_KEYS)
-    if config.values.get("architectures") not in (None, ["CLIPTextModel"]):
+def read_part(folder: Path, component: str, name: str, reads: Reads) -> Config:
+    """Read the configuration of a component that holds weights and has the class `name`."""
+    known = CLASSES[name]
+    config = read_config(folder / component / "config.json", reads)
+    if not known.model_type:
+        return config.of_class(name).only(known.keys)
+    config.of_class(known.model_type, key="model_type").only(known.keys)
+    if config.values.get("architectures") not in (None, [name]):
         raise ClassRefused(
-            config.path, f"names the architectures {str(config.values['architectures'])[:80]} instead of CLIPTextModel"
+            config.path, f"names the architectures {str(config.values['architectures'])[:80]} instead of {name}"
         )
     return config
 
 
-def read_scheduler(folder: Path, reads: Reads) -> Config:
-    """Read a scheduler's configuration."""
-    return (
-        read_config(folder / "scheduler" / "scheduler_config.json", reads).of_class(*_SCHEDULERS).only(SCHEDULER_KEYS)
-    )
+def read_scheduler(folder: Path, reads: Reads, *, flow: bool = False) -> Config:
+    """Read a scheduler's configuration; `flow` tells of a network that predicts the velocity of a flow."""
+    path = folder / SCHEDULER / "scheduler_config.json"
+    known = FLOW_SCHEDULER_CLASSES if flow else SCHEDULER_CLASSES
+    return read_config(path, reads).of_class(*known).only(SCHEDULER_KEYS)
 
 
-def read_tokenizer(folder: Path, reads: Reads) -> list[Path]:
-    """Check a tokenizer and return its files."""
-    place = folder / "tokenizer"
+def read_tokenizer(folder: Path, component: str, classes: frozenset[str], reads: Reads) -> list[Path]:
+    """Check a tokenizer of one of some classes and return its files."""
+    place = folder / component
     files = [place / name for name in TOKENIZER_FILES if (place / name).is_file()]
-    if not any(file.name in {"tokenizer.json", "vocab.json"} for file in files):
+    if not any(file.name in {"tokenizer.json", "vocab.json", "spiece.model"} for file in files):
         raise ConfigInvalid(place, "holds neither tokenizer.json nor vocab.json")
     settings = place / "tokenizer_config.json"
     if settings in files:
         config = read_config(settings, reads, largest=NO_LIMIT).only(TOKENIZER_CONFIG_KEYS)
-        if config.values.get("tokenizer_class") not in (None, "CLIPTokenizer", "CLIPTokenizerFast"):
+        # They reach another library, which opens files by some of them.
+        if config.values.get("sp_model_kwargs") not in (None, {}):
+            raise ClassRefused(settings, "has settings of sentencepiece, which are handed to another library")
+        if config.values.get("tokenizer_class") not in (None, *classes):
             raise ClassRefused(
-                settings, f"names the class {str(config.values['tokenizer_class'])[:60]!r} instead of CLIPTokenizer"
+                settings,
+                f"names the class {str(config.values['tokenizer_class'])[:60]!r} instead of {min(classes)}",
             )
     return files
-
-
-def in_channels(unet: Config) -> int:
-    """Return how many channels a UNet reads."""
-    return unet.whole("in_channels", 4)
-
-
-def check(parts: Parts, family: FamilyFacts) -> None:
-    """Raise a `ModelRefused` unless the components are those of the family and fit each other."""
-    unet, text_width = parts.unet, parts.text_encoder.whole("hidden_size")
-    refuse_channels(unet.path, in_channels(unet), family)
-    check_prediction(parts.scheduler)
-    if text_width == SD2_TEXT_WIDTH and unet.values.get("use_linear_projection"):
-        raise Unrecognised(unet.path, "is Stable Diffusion 2.x, which is not supported yet")
-    refuse_extras(unet)
-    if unet.whole("cross_attention_dim", 1280) != text_width:
-        raise ConfigInvalid(
-            unet.path,
-            f"reads text features of width {unet.values.get('cross_attention_dim')}; its text encoder gives {text_width}",
-        )
-    if {unet.whole("out_channels", 4), parts.vae.whole("latent_channels")} != {family.latent_channels}:
-        raise ConfigInvalid(unet.path, f"and the VAE do not both have {family.latent_channels} latent channels")
-
-
-def check_prediction(scheduler: Config) -> None:
-    """Raise `Unrecognised` for a network that predicts something else than its family's do."""
-    prediction = scheduler.values.get("prediction_type", "epsilon")
-    if prediction != Prediction.EPSILON:
-        raise Unrecognised(
-            scheduler.path, f"predicts {str(prediction)[:40]!r}; only {Prediction.EPSILON.value!r} is supported yet"
-        )
-
-
-def refuse_extras(unet: Config) -> None:
-    """Raise `Unrecognised` for a network that wants more than a prompt."""
-    for key in _EXTRAS:
-        if unet.values.get(key) is not None:
-            raise Unrecognised(unet.path, f"wants more than a prompt ({key}), which is not supported yet")
 
 
 def latent_factor(vae: Config, family: FamilyFacts) -> int:
@@ -139,16 +77,38 @@ def check_factor(path: Path, factor: int, family: FamilyFacts) -> None:
         )
 
 
-def native_size(unet: Config, family: FamilyFacts, factor: int) -> int:
+def native_size(denoiser: Config, family: FamilyFacts, factor: int) -> int:
     """Return the side of the pictures a model was trained on, raising `Unrecognised` when it cannot be drawn."""
-    side = unet.side("sample_size")
+    side = denoiser.side("sample_size")
     if side is None:
-        raise Unrecognised(unet.path, "was trained on pictures that are not square, which is not supported yet")
-    size = side * factor
+        raise Unrecognised(denoiser.path, "was trained on pictures that are not square, which is not supported yet")
+    return check_native(denoiser, side * factor, family)
+
+
+def check_native(config: Config, size: int, family: FamilyFacts) -> int:
+    """Return the side that a configuration says, raising `Unrecognised` when it cannot be drawn."""
     # Below the family's own minimum, because a model knows best what it was trained on.
     if size > family.max_side or size % family.size_step:
         reason = (
             f"draws {size} pixels a side; {family.title} takes up to {family.max_side} in steps of {family.size_step}"
         )
-        raise Unrecognised(unet.path, reason)
+        raise Unrecognised(config.path, reason)
     return size
+
+
+def check_text_width(denoiser: Config, key: str, given: int, default: int | None = None) -> int:
+    """Return the width of the text features that are read, raising `ConfigInvalid` when others are given."""
+    if denoiser.whole(key, default) != given:
+        raise ConfigInvalid(
+            denoiser.path,
+            f"reads text features of width {denoiser.values.get(key)}; its text encoder gives {given}",
+        )
+    return given
+
+
+def check_latents(denoiser: Config, vae: Config, drawn: int) -> int:
+    """Return the number of latent channels, raising `ConfigInvalid` when what draws them and what decodes them differ."""
+    channels = vae.whole("latent_channels", 4)
+    if channels != drawn:
+        raise ConfigInvalid(denoiser.path, f"draws {drawn} latent channels; its VAE has {channels}")
+    return channels

@@ -1,35 +1,68 @@
-"""What the first layers of a Stable Diffusion network tell about it, whatever file it lies in."""
+"""What the settings and first layers of a Stable Diffusion UNet tell about it, whatever file it lies in."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from models_registry.families import INPAINT, FamilyFacts
+from models_registry.configs import Config
+from models_registry.families import FAMILIES, FamilyFacts
 from models_registry.refusals import Unrecognised
 
 #: Latents, one channel of mask, and the latents of the masked picture.
 INPAINT_CHANNELS: Final = 9
 #: Latents, and those of the picture to be changed.
 INSTRUCT_CHANNELS: Final = 8
-#: Width of the text features of Stable Diffusion 2.x, which shares its classes with 1.x; and of SDXL.
+#: Latents, and the picture that is to be enlarged; or its depths.
+UPSCALE_CHANNELS: Final = 7
+DEPTH_CHANNELS: Final = 5
+#: Widths of the text features that the published models read: nobody else's have these.
+SD15_TEXT_WIDTH: Final = 768
 SD2_TEXT_WIDTH: Final = 1024
+REFINER_TEXT_WIDTH: Final = 1280
 SDXL_TEXT_WIDTH: Final = 2048
+_OF_WIDTHS: Final = {
+    SD15_TEXT_WIDTH: "sd15",
+    SD2_TEXT_WIDTH: "sd2",
+    REFINER_TEXT_WIDTH: "sdxl",
+    SDXL_TEXT_WIDTH: "sdxl",
+}
+_KINDS: Final = {
+    INSTRUCT_CHANNELS: "an instruct-pix2pix model",
+    UPSCALE_CHANNELS: "an upscaling model",
+    DEPTH_CHANNELS: "a model with depth",
+}
+#: What SDXL's network reads beside the prompt.
+_ADDED: Final = "addition_embed_type"
+#: Settings of a UNet that reads more than a prompt.
+_EXTRAS: Final = (_ADDED, "class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim", "num_class_embeds")
 
 
-def variant_of(channels: int) -> str:
-    """Return the variant of a checkpoint whose network reads so many channels."""
-    return INPAINT if channels == INPAINT_CHANNELS else "base"
+def family_of_width(width: int | None) -> str | None:
+    """Return the family whose published models read text features of this width; None where none does."""
+    return None if width is None else _OF_WIDTHS.get(width)
 
 
-def refuse_channels(path: Path, channels: int, family: FamilyFacts) -> None:
+def family_of(unet: Config) -> FamilyFacts:
+    """Return the family whose network these settings make, of those that have a UNet."""
+    width = unet.whole("cross_attention_dim", REFINER_TEXT_WIDTH)
+    if unet.values.get(_ADDED) is not None or width == SDXL_TEXT_WIDTH:
+        return FAMILIES["sdxl"]
+    by_width = family_of_width(width)
+    # Reduced ones have other widths; 2.x wrote the layers around its attention as matrices, 1.x as convolutions.
+    is_sd2 = by_width == "sd2" or (by_width is None and unet.values.get("use_linear_projection") is True)
+    return FAMILIES["sd2" if is_sd2 else "sd15"]
+
+
+def refuse_channels(path: Path, channels: int, latents: int) -> None:
     """Raise `Unrecognised` for a network that reads other channels than latents, or latents with a mask."""
-    if channels in {family.latent_channels, INPAINT_CHANNELS}:
+    if channels in {latents, INPAINT_CHANNELS}:
         return
-    kind = "an instruct-pix2pix model" if channels == INSTRUCT_CHANNELS else "another kind of model"
+    kind = _KINDS.get(channels, "another kind of model")
     raise Unrecognised(path, f"takes {channels} channels: {kind}, which is not supported yet")
 
 
-def refuse_text_width(path: Path, width: int | None, what: str) -> None:
-    """Raise `Unrecognised` for text features as wide as another family's; `what` says what the file is (`a LoRA`)."""
-    other = {SD2_TEXT_WIDTH: "Stable Diffusion 2.x", SDXL_TEXT_WIDTH: "SDXL"}.get(width or 0)
-    if other is not None:
-        raise Unrecognised(path, f"is {what} for {other} by the width of its text features, which is not supported yet")
+def refuse_extras(unet: Config, allowed: Collection[str] = ()) -> None:
+    """Raise `Unrecognised` for a network that wants more than a prompt, and than what its family hands over."""
+    for key in _EXTRAS:
+        if key not in allowed and unet.values.get(key) is not None:
+            raise Unrecognised(unet.path, f"wants more than a prompt ({key}), which is not supported yet")

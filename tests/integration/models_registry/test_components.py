@@ -103,9 +103,8 @@ def pickled(folder: Path) -> None:
 
 
 FOLDERS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
-    "SDXL's ControlNet": ("controlnet", "unrecognised", lambda f: change(f, addition_embed_type="text_time")),
-    "SDXL's width": ("controlnet", "unrecognised", lambda f: change(f, cross_attention_dim=2048)),
-    "SD 2's width": ("controlnet", "unrecognised", lambda f: change(f, cross_attention_dim=1024)),
+    "SDXL's width alone": ("controlnet", "config_invalid", lambda f: change(f, cross_attention_dim=2048)),
+    "classes": ("controlnet", "unrecognised", lambda f: change(f, class_embed_type="timestep")),
     "other latents": ("controlnet", "unrecognised", lambda f: change(f, in_channels=16)),
     "other shapes": ("controlnet", "weights_mismatch", lambda f: change(f, block_out_channels=[16, 16])),
     "other hints": ("controlnet", "weights_mismatch", lambda f: change(f, conditioning_channels=1)),
@@ -122,7 +121,7 @@ FOLDERS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "no class": ("vae", "class_refused", lambda f: change(f, _class_name=None)),
     "broken words": ("vae", "config_invalid", lambda f: (f / "config.json").write_text('{"_class_name"')),
     "a VAE of FLUX": ("vae", "unrecognised", lambda f: change(f, latent_channels=16)),
-    "a VAE of SDXL": ("vae", "unrecognised", lambda f: change(f, scaling_factor=0.13025)),
+    "a VAE of video": ("vae", "unrecognised", lambda f: change(f, latent_channels=8)),
     "other levels": ("vae", "unrecognised", lambda f: change(f, block_out_channels=[4] * 5)),
     "other layers": ("vae", "weights_mismatch", lambda f: change(f, block_out_channels=[4, 4, 4, 8])),
     "other tiny layers": ("tiny", "weights_mismatch", lambda f: change(f, decoder_block_out_channels=[8, 4, 4, 4])),
@@ -149,14 +148,53 @@ def test_detect_refuses_component_folders(component: Callable[..., Path], conn: 
     assert (report.found, code in {refusal.code for refusal in report.refused}) == ((), True)
 
 
-def test_a_vae_of_sdxl_is_told_by_its_name(component: Callable[..., Path], tmp_path: Path) -> None:
-    """Nothing in the tensors tells SDXL's VAE from the others, so its name does."""
-    shapes = vae("", "down.{}.block.0.conv1")
-    for place in (component("tiny", "taesdxl"), write_tensors(tmp_path / "sdxl_vae.safetensors", shapes)):
-        with pytest.raises(ModelRefused) as caught:
-            detect(place, Reads())
-        assert caught.value.code == "unrecognised"
-        assert "SDXL" in caught.value.reason
+#: What a folder of a VAE is called and says → whose it is.
+OWNERS: dict[str, tuple[str, int, float | None, str]] = {
+    "by its scale, Stable Diffusion's": ("thing", 4, 0.18215, "sd15"),
+    "by its scale, SDXL's": ("thing", 4, 0.13025, "sdxl"),
+    "by its scale, SD 3's": ("thing", 16, 1.5305, "sd3"),
+    "by its scale, FLUX's": ("thing", 16, 0.3611, "flux"),
+    "by its scale, whatever its name": ("sdxl-vae", 4, 0.18215, "sd15"),
+    "by its name, SDXL's": ("sdxl_vae_fp16_fix", 4, 1.0, "sdxl"),
+    "by its name, SD 3's": ("sd3.5-vae", 16, 1.0, "sd3"),
+    "by its name, FLUX's": ("flux1-vae", 16, 1.0, "flux"),
+    "by nothing": ("pixlright", 4, 1.0, "sd15"),
+}
+
+
+@pytest.mark.parametrize("name", OWNERS)
+def test_a_vae_is_told_by_its_scale_or_its_name(tmp_path: Path, name: str) -> None:
+    """The scaling of its latents says whose VAE it is, in a folder and beside a file; where it says nothing, the name does."""
+    called, channels, scale, family = OWNERS[name]
+    path = write_tensors(tmp_path / f"{called}.safetensors", vae("", "down.{}.block.0.conv1", channels=channels))
+    config = {
+        "_class_name": "AutoencoderKL",
+        "block_out_channels": [8, 8, 8, 512],
+        "latent_channels": channels,
+        "scaling_factor": scale,
+    }
+    (tmp_path / f"{called}.config").mkdir()
+    (tmp_path / f"{called}.config/config.json").write_text(json.dumps(config))
+    folder = tmp_path / "folders" / called
+    write_tensors(folder / WEIGHTS, vae("", "down_blocks.{}.resnets.0.conv1", channels=channels))
+    (folder / "config.json").write_text(json.dumps(config))
+    for place in (path, folder):
+        entry = detect(place, Reads())
+        assert (entry.kind, entry.family, entry.latent_channels) == (Kind.VAE, family, channels)
+
+
+@pytest.mark.parametrize(("name", "family"), [("sdxl_vae", "sdxl"), ("ae", "flux"), ("sd3_vae", "sd3")])
+def test_a_vae_in_one_file_is_told_by_its_name(tmp_path: Path, name: str, family: str) -> None:
+    """Published files say nothing of their scale, so the names they are published under do."""
+    channels = 4 if family == "sdxl" else 16
+    path = write_tensors(tmp_path / f"{name}.safetensors", vae("", "down.{}.block.0.conv1", channels=channels))
+    assert detect(path, Reads()).family == family
+
+
+def test_tiny_vaes_are_told_by_their_names(component: Callable[..., Path]) -> None:
+    """Their latents are another VAE's as they are drawn, so that their scale says nothing."""
+    assert detect(component("tiny", "taesdxl"), Reads()).family == "sdxl"
+    assert detect(component("tiny", "taesd"), Reads()).family == "sd15"
 
 
 def vae(start: str, level: str, *, channels: int = 4, width: int = 512) -> Shapes:
@@ -216,12 +254,17 @@ def test_vae_files_of_other_sizes_need_their_configuration(
         ({"<dusk>": (2, 64)}, 2, 64),
         ({"dusk": (1, 64)}, 1, 64),
         ({"<dusk>": (64,)}, 1, 64),
+        ({"emb_params": (2, 1024)}, 2, 1024),
+        ({"clip_l": (2, 768), "clip_g": (2, 1280)}, 2, 2048),
+        ({"clip_l": (768,), "clip_g": (1280,)}, 1, 2048),
+        ({"clip_l": (4, 32), "clip_g": (4, 48)}, 4, 80),
     ],
 )
 def test_detect_recognises_embeddings(tmp_path: Path, shapes: Shapes, vectors: int, width: int) -> None:
-    """A1111's and diffusers' layouts tell how many tokens the name stands for, and their width."""
+    """A1111's and diffusers' layouts tell how many tokens the name stands for, and their width; that tells the family."""
     entry = detect(write_tensors(tmp_path / "dusk.safetensors", shapes), Reads())
-    assert (entry.name, entry.kind, entry.family) == ("dusk", Kind.EMBEDDING, "sd15")
+    family = "sdxl" if "clip_g" in shapes else "sd2" if width == 1024 else "sd15"
+    assert (entry.name, entry.kind, entry.family) == ("dusk", Kind.EMBEDDING, family)
     assert (entry.vectors, entry.text_width) == (vectors, width)
 
 
@@ -252,8 +295,8 @@ def test_detect_recognises_annotators_by_their_folder(tmp_path: Path, conn: Any)
 
 
 FILES: dict[str, tuple[Shapes, str]] = {
-    "an embedding of SDXL": ({"clip_l": (2, 768), "clip_g": (2, 1280)}, "SDXL"),
-    "an embedding of SD 2": ({"emb_params": (2, 1024)}, "Stable Diffusion 2.x"),
+    "half an embedding of SDXL": ({"emb_params": (2, 1280)}, "SDXL"),
+    "an embedding of SDXL, too long": ({"clip_l": (76, 768), "clip_g": (76, 1280)}, "76 vectors"),
     "an embedding too long": ({"emb_params": (76, 64)}, "76 vectors"),
     "a matrix": ({"weight": (76, 64)}, "no model that is known here"),
     "a vector": ({"weight": (64,)}, "no model that is known here"),

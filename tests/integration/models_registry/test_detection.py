@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from transformers import CLIPTextConfig
+from transformers import CLIPTextConfig, T5Config
 
-from models_registry import diffusers_classes
+from models_registry import diffusers_classes, diffusers_keys
 from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import Kind, Layout
 from models_registry.families import FAMILIES, tasks_of
+from models_registry.kinds.checkpoints.folders import DESCRIBE
 from models_registry.refusals import ModelRefused
 from models_registry.schedulers import SCHEDULERS
 
@@ -90,13 +91,17 @@ def test_known_keys_are_those_of_the_installed_libraries() -> None:
     def keys(cls: Any) -> set[str]:
         return set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
 
-    assert keys(maker.UNet2DConditionModel) <= diffusers_classes.UNET_KEYS
-    assert keys(maker.AutoencoderKL) <= diffusers_classes.VAE_KEYS
-    assert keys(maker.AutoencoderTiny) <= diffusers_classes.TINY_VAE_KEYS
-    assert keys(maker.ControlNetModel) <= diffusers_classes.CONTROLNET_KEYS
-    assert set(CLIPTextConfig().to_dict()) <= diffusers_classes.CLIP_TEXT_KEYS
-    for _, name in diffusers_classes.SD_COMPONENTS["scheduler"]:
-        assert keys(getattr(maker, name)) <= diffusers_classes.SCHEDULER_KEYS
+    for name, known in diffusers_classes.CLASSES.items():
+        if not known.model_type:
+            assert keys(getattr(maker, name)) <= known.keys, name
+    assert keys(maker.AutoencoderTiny) <= diffusers_keys.TINY_VAE_KEYS
+    assert keys(maker.ControlNetModel) <= diffusers_keys.CONTROLNET_KEYS
+    assert keys(maker.SD3ControlNetModel) <= diffusers_keys.SD3_CONTROLNET_KEYS
+    assert keys(maker.FluxControlNetModel) <= diffusers_keys.FLUX_CONTROLNET_KEYS
+    assert set(CLIPTextConfig().to_dict()) <= diffusers_keys.CLIP_TEXT_KEYS
+    assert set(T5Config().to_dict()) <= diffusers_keys.T5_KEYS
+    for name in (*diffusers_classes.SCHEDULER_CLASSES, *diffusers_classes.FLOW_SCHEDULER_CLASSES):
+        assert keys(getattr(maker, name)) <= diffusers_keys.SCHEDULER_KEYS, name
 
 
 def test_detect_reads_little(sd15: Copy) -> None:
@@ -182,8 +187,8 @@ DAMAGE: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "no weights": ("weights_missing", UNET, lambda f: (f / UNET).unlink()),
     "variant only": (
         "unrecognised",
-        "fp16.safetensors",
-        lambda f: (f / UNET).rename(f / "unet/diffusion_pytorch_model.fp16.safetensors"),
+        "non_ema.safetensors",
+        lambda f: (f / UNET).rename(f / "unet/diffusion_pytorch_model.non_ema.safetensors"),
     ),
     "code in the root": ("code_refused", "pipeline.py", lambda f: (f / "pipeline.py").write_text("")),
     "code in a component": ("code_refused", "unet/My.PY", lambda f: (f / "unet/My.PY").write_text("")),
@@ -201,7 +206,7 @@ DAMAGE: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "later pipeline": (
         "unrecognised",
         "model_index.json",
-        lambda f: change(f / "model_index.json", _class_name="FluxPipeline"),
+        lambda f: change(f / "model_index.json", _class_name="FluxKontextPipeline"),
     ),
     "unknown component": (
         "class_refused",
@@ -335,6 +340,9 @@ def test_detect_refuses_names_that_nobody_could_write(sd15: Copy, name: str) -> 
 
 
 def test_family_facts_agree_with_detection() -> None:
-    """Every pipeline class of a family has its components on the list."""
-    assert FAMILIES["sd15"].pipeline_classes.keys() == {"StableDiffusionPipeline", "StableDiffusionInpaintPipeline"}
-    assert not diffusers_classes.LATER_PIPELINES.keys() & {"StableDiffusionPipeline", "StableDiffusionInpaintPipeline"}
+    """Every family has a layout and a reader, and no pipeline is drawn and put off at once."""
+    assert FAMILIES.keys() == diffusers_classes.LAYOUTS.keys() == DESCRIBE.keys()
+    drawn = {name for family in FAMILIES.values() for name in family.pipeline_classes}
+    assert not drawn & diffusers_classes.LATER_PIPELINES.keys()
+    for name in drawn | diffusers_classes.LATER_PIPELINES.keys():
+        assert hasattr(diffusers, name)

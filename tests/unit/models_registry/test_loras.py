@@ -140,8 +140,6 @@ REFUSED: dict[str, tuple[Shapes, str, str]] = {
         "unrecognised",
         "SDXL",
     ),
-    "SDXL by its width": (plain(KOHYA, inputs=2048), "unrecognised", "SDXL"),
-    "SD 2 by its width": (plain(KOHYA, inputs=1024), "unrecognised", "Stable Diffusion 2.x"),
     "FLUX of kohya": (plain("lora_unet_double_blocks_0_img_attn_proj"), "unrecognised", "FLUX.1"),
     "FLUX of diffusers": (
         {f"{TRANSFORMER}.lora_A.weight": (4, 64), f"{TRANSFORMER}.lora_B.weight": (64, 4)},
