@@ -8,7 +8,7 @@ from models_registry.bounded_files import Reads
 from models_registry.configs import read_config
 from models_registry.families import VariantFacts
 from models_registry.refusals import ConfigInvalid
-from models_registry.schedulers import SCHEDULERS, SchedulerNameError, find_scheduler
+from models_registry.schedulers import SchedulerNameError, find_scheduler
 
 FILE = "imagefleet.json"
 
@@ -45,8 +45,8 @@ def check_scheduler(folder: Path, hints: Recommendations, variant: VariantFacts)
     if hints.scheduler is None:
         return
     try:
-        spec = find_scheduler(hints.scheduler)
+        find_scheduler(hints.scheduler, prediction=variant.prediction)
     except SchedulerNameError as error:
-        raise ConfigInvalid(folder / FILE, f"recommends an unknown scheduler: {error.message}") from None
-    if variant.prediction not in SCHEDULERS[spec.name].predictions:
-        raise ConfigInvalid(folder / FILE, f"recommends {spec.label}, which {variant.title} cannot use")
+        raise ConfigInvalid(
+            folder / FILE, f"recommends a scheduler that {variant.title} cannot use: {error.message}"
+        ) from None
