@@ -3,6 +3,7 @@
 It does not decide what stays loaded, and keeps nothing: the caller owns the family and closes it.
 """
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -17,8 +18,10 @@ from models_registry.families import FAMILIES
 from pipelines.components import Components
 from pipelines.engine.engine import Counters
 from pipelines.families.base import Family
+from pipelines.families.flux import Flux
 from pipelines.families.pipes import neutral_options
 from pipelines.families.sd2 import StableDiffusion2
+from pipelines.families.sd3 import StableDiffusion3
 from pipelines.families.sd15 import StableDiffusion15
 from pipelines.families.sdxl import StableDiffusionXL
 from pipelines.loaders import LOADERS
@@ -28,12 +31,14 @@ from pipelines.reading import CONFIG, LIBRARIES, check_component, name_failure, 
 from pipelines.shelf import Shelf
 
 FAMILY_CLASSES: Mapping[str, type[Family]] = MappingProxyType(
-    {family.name: family for family in (StableDiffusion15, StableDiffusion2, StableDiffusionXL)}
+    {family.name: family for family in (StableDiffusion15, StableDiffusion2, StableDiffusionXL, StableDiffusion3, Flux)}
 )
 
 _INDEX = "model_index.json"
 #: Named in folders and never loaded: nothing here judges pictures.
 _UNUSED = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
+#: Stable Diffusion 3 draws without its third text encoder, which weighs more than everything else.
+_MAY_LACK = ("text_encoder_3", "tokenizer_3")
 #: Components without weights.
 _TOOLS = ("Tokenizer", "TokenizerFast", "Scheduler")
 
@@ -82,7 +87,11 @@ def default_dtype(device: torch.device) -> torch.dtype:
 
 def _read_folder(entry: ModelEntry, components: Components, dtype: torch.dtype) -> Any:
     index = _read_index(entry)
-    parts = [_find_part(entry.path, name, value) for name, value in sorted(index.items()) if _is_part(name, value)]
+    parts = [
+        _find_part(entry.path, name, value)
+        for name, value in sorted(index.items())
+        if _is_part(name, value) and not _is_left_out(entry.path, name)
+    ]
     # Everything is looked at before the first gigabyte is read.
     variants = {part.name: check_component(part.path, has_weights=_has_weights(part)) for part in parts}
     digests = {each.name: each.digest for each in entry.components}
@@ -97,7 +106,9 @@ def _read_folder(entry: ModelEntry, components: Components, dtype: torch.dtype) 
         for part in parts
         if _has_weights(part)
     }
-    return name_failure(entry.path, lambda: _assemble(entry.path, index, models))
+    here = {part.name for part in parts}
+    left_out = dict.fromkeys(name for name in _MAY_LACK if name not in here)
+    return name_failure(entry.path, lambda: _assemble(entry.path, index, {**left_out, **models}))
 
 
 def _read_part(part: _Part, variant: str | None, dtype: torch.dtype) -> Any:
@@ -131,6 +142,13 @@ def _has_weights(part: _Part) -> bool:
     return not part.cls.__name__.endswith(_TOOLS)
 
 
+def _is_left_out(folder: Path, name: str) -> bool:
+    """Tell whether a part that is often deleted to save room is not there at all; one that is there in part is damaged."""
+    return name in _MAY_LACK and not (folder / name).exists()
+
+
 def _assemble(folder: Path, index: Mapping[str, Any], models: Mapping[str, Any]) -> Any:
     cls = getattr(diffusers, index["_class_name"])
-    return cls.from_pretrained(folder, local_files_only=True, **{**neutral_options(cls), **models})
+    wanted = inspect.signature(cls.__init__).parameters
+    own = {name: model for name, model in models.items() if name in wanted}
+    return cls.from_pretrained(folder, local_files_only=True, **{**neutral_options(cls), **own})

@@ -50,8 +50,8 @@ class Encoded(NamedTuple):
 
     #: 1 x (windows x 77) x width, the encoders' widths side by side.
     hidden: torch.Tensor
-    #: 1 x width: what the last encoder says of the first window as a whole; None where it says nothing.
-    pooled: torch.Tensor | None
+    #: By encoder, 1 x width: what it says of the first window as a whole; None where it says nothing.
+    pooled: tuple[torch.Tensor | None, ...]
 
 
 def text_encoders(pipe: Any, *, penultimate: bool = False) -> list[TextEncoder]:
@@ -103,7 +103,9 @@ def _check_depth(module: Any, clip_skip: int) -> None:
 
 
 def _side_by_side(parts: Sequence[Encoded]) -> Encoded:
-    return Encoded(torch.cat([each.hidden for each in parts], dim=-1), parts[-1].pooled)
+    return Encoded(
+        torch.cat([each.hidden for each in parts], dim=-1), tuple(one for each in parts for one in each.pooled)
+    )
 
 
 def _room(tokenizer: Any) -> int:
@@ -167,7 +169,7 @@ def _encode(encoder: TextEncoder, windows: Sequence[Sequence[Token]], clip_skip:
     with _own_vectors(module, rows):
         hidden, pooled = _read(encoder, ids, clip_skip)
     hidden = _emphasised(hidden, rows)
-    return Encoded(hidden.reshape(1, -1, hidden.shape[-1]), pooled if pooled is None else pooled[:1])
+    return Encoded(hidden.reshape(1, -1, hidden.shape[-1]), (pooled if pooled is None else pooled[:1],))
 
 
 def _read(encoder: TextEncoder, ids: torch.Tensor, clip_skip: int) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -87,7 +87,7 @@ def check_component(folder: Path, *, has_weights: bool = True) -> str | None:
     for path in files:
         check_weights_file(path)
     # `diffusion_pytorch_model.fp16.safetensors`; the plain file wins where both are.
-    return None if any(path.name.count(".") == 1 for path in files) else files[0].name.split(".")[1]
+    return None if any(path.name.count(".") == 1 for path in files) else files[0].name.split(".")[1].partition("-")[0]
 
 
 def read_component(cls: Any, folder: Path, variant: str | None, dtype: torch.dtype) -> Any:

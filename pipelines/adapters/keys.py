@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-Component = Literal["unet", "text_encoder", "text_encoder_2", "text_encoder_3"]
+Component = Literal["unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3"]
 #: The text encoders, in the order that model_index.json names them.
 TEXT_COMPONENTS: tuple[Component, ...] = ("text_encoder", "text_encoder_2", "text_encoder_3")
 

@@ -106,6 +106,7 @@ def prompt_embeddings(
 
 
 def _named(start: str, encoded: Encoded) -> dict[str, torch.Tensor]:
-    if encoded.pooled is None:
+    pooled = encoded.pooled[-1]
+    if pooled is None:
         raise DrawingFailed("the second text encoder says nothing of a prompt as a whole: it has no projection")
-    return {f"{start}prompt_embeds": encoded.hidden, f"{start}pooled_prompt_embeds": encoded.pooled}
+    return {f"{start}prompt_embeds": encoded.hidden, f"{start}pooled_prompt_embeds": pooled}
