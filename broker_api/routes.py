@@ -44,6 +44,7 @@ from broker_api.library.recipe_routes import RECIPE_ENDPOINTS
 from broker_api.library.shelf_routes import SHELF_ENDPOINTS
 from broker_api.library.upload_routes import UPLOAD_ENDPOINTS
 from broker_api.pages import docs, landing, openapi
+from broker_api.prompts import PROMPT_ENDPOINTS
 from broker_api.recommendations.routes import RECOMMENDATION_ENDPOINTS
 from broker_api.refusals import (
     FlowerUnavailable,
@@ -239,7 +240,7 @@ _PAGES: Final = (
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *UPLOAD_ENDPOINTS,
     *_JOBS, *RESULT_ENDPOINTS, *BATCH_ENDPOINTS, *_UPLOADS, *FLEET_ENDPOINTS, *_KEYS, *SESSION_ENDPOINTS, *_OPERATIONS, *_PAGES,
-    *CHOICE_ENDPOINTS,
+    *CHOICE_ENDPOINTS, *PROMPT_ENDPOINTS,
     *WEB_ENDPOINTS, *SDAPI_ENDPOINTS, *OPENAI_ENDPOINTS,
     *RECIPE_ENDPOINTS,
     *DOWNLOAD_ENDPOINTS,

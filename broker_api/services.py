@@ -23,6 +23,7 @@ from broker_api.relay import Relay
 from broker_api.sessions import Sessions
 from broker_api.signing import Signer
 from broker_api.snapshots import Snapshots
+from broker_api.vocabularies import Vocabularies
 from broker_api.watching import Watching
 from infra.celery_app import make_celery
 from infra.clock import SystemClock
@@ -72,6 +73,7 @@ class Services:
     #: Speaks to Flower; None where no Flower runs.
     flower: httpx.AsyncClient | None
     watching: Watching
+    vocabularies: Vocabularies
 
 
 OpenServices = Callable[[], AbstractAsyncContextManager[Services]]
@@ -118,7 +120,7 @@ async def open_services(settings: Settings, urls: ServiceUrls) -> AsyncIterator[
             settings, pool, client, storage, PictureDoor(pool, storage, settings.max_pixels), keys, Sessions(pool, keys),
             snapshots, hub, Newcomers(pool), relay, metrics, Signer(pool), asyncio.Semaphore(THUMBNAILS),
             asyncio.Semaphore(TAKEN_IN), flower,
-            Watching(pool, hub, relay.announce, clock, settings.hang_up_seconds),
+            Watching(pool, hub, relay.announce, clock, settings.hang_up_seconds), Vocabularies(),
         )  # fmt: skip
         with contextlib.suppress(*DATABASE_ERRORS):
             await snapshots.refresh()

@@ -4,7 +4,6 @@ A prompt longer than a text encoder's window becomes several windows one behind 
 """
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MappingProxyType
@@ -13,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 
 from jobs.errors import DrawingFailed, ModelDamaged
-from jobs.prompts.attention import parse_attention
+from jobs.prompts.attention import Segment, parse_attention
+from jobs.prompts.windows import lay, parts
 from pipelines.adapters.embedding import Embedding
 from pipelines.adapters.keys import Component
 
@@ -115,29 +115,19 @@ def _room(tokenizer: Any) -> int:
 
 def _windows(encoder: TextEncoder, text: str, words: Words) -> list[list[Token]]:
     """Lay the tokens of a prompt into windows; a word of several vectors is never split between two."""
-    room = _room(encoder.tokenizer)
-    windows: list[list[Token]] = [[]]
-    for segment in parse_attention(text):
-        if segment.breaks:
-            windows.append([])
-        for group in _groups(encoder, segment.text, segment.weight, words):
-            if len(windows[-1]) + len(group) > room:
-                windows.append([])
-            windows[-1].extend(group)
-    return windows
+    return lay(parse_attention(text), lambda segment: _groups(encoder, segment, words), _room(encoder.tokenizer))
 
 
-def _groups(encoder: TextEncoder, text: str, weight: float, words: Words) -> Iterator[list[Token]]:
-    """Yield the tokens of a text that may not be parted: one by one, and those of an embedding's word together."""
-    # A longer word wins over one that it begins with.
-    pattern = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    parts = re.split(rf"(?<![\w-])({pattern})(?![\w-])", text, flags=re.IGNORECASE) if pattern else [text]
-    for place, part in enumerate(parts):
-        if place % 2:
-            yield _own_tokens(encoder, words[part.casefold()], weight)
+def _groups(encoder: TextEncoder, segment: Segment, words: Words) -> Iterator[list[Token]]:
+    """Yield the tokens of a segment that may not be parted: one by one, and those of an embedding's word together."""
+    for part in parts(segment.text, words):
+        if part.is_word:
+            yield _own_tokens(encoder, words[part.text.casefold()], segment.weight)
         else:
-            for number in encoder.tokenizer(part, add_special_tokens=False, truncation=False, verbose=False).input_ids:
-                yield [Token(number, weight)]
+            for number in encoder.tokenizer(
+                part.text, add_special_tokens=False, truncation=False, verbose=False
+            ).input_ids:
+                yield [Token(number, segment.weight)]
 
 
 def _own_tokens(encoder: TextEncoder, embedding: Embedding, weight: float) -> list[Token]:

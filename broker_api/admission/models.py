@@ -43,16 +43,21 @@ class Models:
         """Return the checkpoint of this name, or the first one that does the task when none is named."""
         if name is None:
             return self._default(task)
-        found = self.catalogue.find(name)
-        if found is None:
-            if self.catalogue.is_missing(ModelRef(Kind.CHECKPOINT, name)):
-                raise ModelUnknown(f"The files of the model {name!r} are away.", field=field)
-            raise ModelUnknown(
-                f"No model is named {name[:100]!r}. {suggest(name, self._names(Kind.CHECKPOINT))}", field=field
-            )
+        found = self.named(name, field)
         if task not in tasks_of(found):
             raise TaskUnsupported(self._other_ways(found, task), field=task_field)
         return found
+
+    def named(self, name: str, field: str = "model") -> ModelEntry:
+        """Return the checkpoint of this name, whatever it does."""
+        found = self.catalogue.find(name)
+        if found is not None:
+            return found
+        if self.catalogue.is_missing(ModelRef(Kind.CHECKPOINT, name)):
+            raise ModelUnknown(f"The files of the model {name!r} are away.", field=field)
+        raise ModelUnknown(
+            f"No model is named {name[:100]!r}. {suggest(name, self._names(Kind.CHECKPOINT))}", field=field
+        )
 
     def adapter(self, kind: Kind, name: str, field: str, checkpoint: ModelEntry) -> ModelEntry:
         """Return the adapter of this kind and name, which must have been made for such a checkpoint."""

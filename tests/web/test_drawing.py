@@ -215,3 +215,29 @@ def _nothing_left(http: httpx.Client) -> Iterator[None]:
     yield
     for job in http.get("/v1/jobs", params={"active": True, "limit": 200}).json()["items"]:
         http.post(f"/v1/jobs/{job['id']}/cancel")
+
+
+def test_prompts_show_their_tokens(form: Page) -> None:
+    """The count follows what is typed, without tags and emphasis, and says when a second window begins; it shifts nothing."""
+    prompt, negative = form.get_by_label("Prompt", exact=True), form.get_by_label("Negative prompt")
+    expect(form.get_by_text("0 / 75")).to_have_count(2)
+    top = prompt.bounding_box()
+    prompt.fill("a (red:1.2) circle <lora:shapes-frame:0.8>")
+    expect(form.get_by_text("3 / 75")).to_be_visible()
+    negative.fill("blue")
+    expect(form.get_by_text("1 / 75")).to_be_visible()
+    prompt.fill("circle " * 76)
+    expect(form.get_by_text("76 / 150")).to_be_visible()
+    assert prompt.bounding_box() == top
+
+
+def test_typing_asks_for_one_count(form: Page) -> None:
+    """Only what has settled is counted: not every key."""
+    expect(form.get_by_text("0 / 75")).to_have_count(2)
+    asked: list[str] = []
+    form.on(
+        "request", lambda request: asked.append(request.url) if request.url.endswith("/v1/prompts/tokens") else None
+    )
+    form.get_by_label("Prompt", exact=True).press_sequentially("a red circle", delay=20)
+    expect(form.get_by_text("3 / 75")).to_be_visible()
+    assert len(asked) <= 3

@@ -1,0 +1,104 @@
+"""Cut prompts into tokens as a model's own text encoder does, from the files of the model that lie on this host."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tokenizers import Tokenizer
+
+from infra.logging import get_logger
+from jobs.prompts.attention import Segment, parse_attention
+from jobs.prompts.windows import lay, parts
+from models_registry.clip_vocabulary import (
+    Vocabulary,
+    find_merges,
+    make_tokenizer,
+    published_vocabulary,
+    read_vocabulary,
+)
+from models_registry.entries import Layout, ModelEntry
+from models_registry.kinds.single_files import config_folder
+from models_registry.refusals import ModelRefused
+
+log = get_logger(__name__)
+
+VOCABULARY_UNREADABLE: Final = "vocabulary_unreadable"
+
+#: Families whose prompts go through windows of CLIP alone.
+CLIP_FAMILIES: Final = frozenset({"sd15", "sd2", "sdxl"})
+#: Held at once; the published vocabulary takes about 20 MB.
+MOST_HELD: Final = 8
+#: Where a folder keeps the tokenizer of its first text encoder; SDXL's refiner has the second alone.
+_FOLDERS: Final = ("tokenizer", "tokenizer_2")
+
+
+class Reader(NamedTuple):
+    """What cuts prompts for one model."""
+
+    tokenizer: Tokenizer
+    #: Tokens that a window holds between its marks.
+    room: int
+
+
+class Vocabularies:
+    """Hold the vocabularies that were used last."""
+
+    def __init__(self) -> None:
+        #: By the fingerprint of the model, the one used longest ago first; None where it cannot be known here.
+        self._held: OrderedDict[str, Reader | None] = OrderedDict()
+        self._reading = asyncio.Lock()
+
+    async def reader(self, entry: ModelEntry) -> Reader | None:
+        """Return what cuts prompts for a checkpoint, or None where this host cannot know."""
+        if entry.family not in CLIP_FAMILIES:
+            return None
+        async with self._reading:
+            if entry.fingerprint not in self._held:
+                self._held[entry.fingerprint] = await asyncio.to_thread(_read, entry)
+                if len(self._held) > MOST_HELD:
+                    self._held.popitem(last=False)
+            self._held.move_to_end(entry.fingerprint)
+            return self._held[entry.fingerprint]
+
+
+def count_windows(reader: Reader, prompt: str, words: Mapping[str, int]) -> list[int]:
+    """Return how many tokens each window of a prompt without LoRA tags holds.
+
+    `words` are the names of embeddings in small letters, and how many places each takes.
+    """
+
+    def groups(segment: Segment) -> list[list[None]]:
+        found: list[list[None]] = []
+        for part in parts(segment.text, words):
+            if part.is_word:
+                found.append([None] * words[part.text.casefold()])
+            else:
+                found += [[None] for _ in reader.tokenizer.encode(part.text, add_special_tokens=False).ids]
+        return found
+
+    return [len(window) for window in lay(parse_attention(prompt), groups, reader.room)]
+
+
+def _read(entry: ModelEntry) -> Reader | None:
+    try:
+        vocabulary = _vocabulary(entry)
+        return None if vocabulary is None else Reader(make_tokenizer(vocabulary), vocabulary.room)
+    except (ModelRefused, ValueError, OSError) as error:
+        log.warning(VOCABULARY_UNREADABLE, model=entry.name, reason=str(error))
+        return None
+
+
+def _vocabulary(entry: ModelEntry) -> Vocabulary | None:
+    within = config_folder(entry.path) if entry.layout is Layout.SINGLE_FILE else entry.path
+    beside = _first(within)
+    if beside is not None:
+        return read_vocabulary(beside)
+    # A file without one is drawn with what all CLIPs have in common; a folder without one lies on another host.
+    merges = find_merges() if entry.layout is Layout.SINGLE_FILE else None
+    return None if merges is None else published_vocabulary(merges)
+
+
+def _first(folder: Path) -> Path | None:
+    return next((folder / name for name in _FOLDERS if (folder / name).is_dir()), None)
