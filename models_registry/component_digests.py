@@ -30,6 +30,12 @@ def keep_digests(entry: ModelEntry, before: ModelEntry) -> ModelEntry:
     return entry.model_copy(update={"components": components})
 
 
+def without_digests(entry: ModelEntry) -> ModelEntry:
+    """Return an entry as it is told from its files' headers alone."""
+    components = tuple(each.model_copy(update={"digest": ""}) for each in entry.components)
+    return entry.model_copy(update={"components": components})
+
+
 def _files_of(entry: ModelEntry, component: Component, weights: list[Path]) -> list[Path]:
     """Return the files that hold a component and nothing else."""
     if len(entry.components) == 1:

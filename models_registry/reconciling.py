@@ -15,7 +15,7 @@ from psycopg import Connection
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb
 
-from models_registry.component_digests import keep_digests
+from models_registry.component_digests import keep_digests, without_digests
 from models_registry.entries import Kind, Layout, ModelEntry, ModelRef
 from models_registry.examining import Examined
 from models_registry.header_facts import suggestions
@@ -171,10 +171,11 @@ def _write(
         entry = keep_digests(entry, before)
     outcome.at[path] = row["id"]
     outcome.found.append(entry.ref)
-    differs = entry != before or row["missing_since"] is not None
+    # Whether a digest is known is no change of the model.
+    differs = without_digests(entry) != without_digests(before) or row["missing_since"] is not None
     if differs:
         outcome.changed.append(entry.ref)
-    if differs or any(row[name] != value for name, value in _as_json(records).items()):
+    if differs or entry != before or any(row[name] != value for name, value in _as_json(records).items()):
         values = {name: Jsonb(value) if name != "sha256" else value for name, value in _as_json(records).items()}
         connection.execute(_CHANGE, {**values_of(entry), **values, "id": row["id"]})
         if entry.name.lower() != before.name.lower():

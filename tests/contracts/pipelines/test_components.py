@@ -4,7 +4,7 @@ import gc
 import json
 import shutil
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +27,13 @@ from tests.contracts.pipelines.conftest import entry_for
 from tests.contracts.pipelines.lora_jobs import draw, finish, inputs_of, loras
 from tests.lora_layouts import make, write_kohya
 from tests.original_layout import write_original
+from tests.storages import storage_bytes
 
 Make = Callable[..., Txt2ImgParameters]
 Change = Callable[[Path], None]
 
 CPU = torch.device("cpu")
 EVERY = frozenset({"unet", "vae", "text_encoder"})
-
-
-def storage_bytes(families: Iterable[Family]) -> int:
-    """Return the bytes of every storage that a tensor of the families lies in, each once."""
-    storages = [
-        tensor.untyped_storage()
-        for family in families
-        for part in family.parts.values()
-        for tensor in (*part.parameters(), *part.buffers())
-    ]
-    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def common(one: Family, other: Family) -> set[str]:

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from infra.database import Connection
+from models_registry import fingerprint
 from models_registry.bounded_files import Reads
 from models_registry.entries import Kind, ModelRef
 from models_registry.library import delete_entry, update_entry
 from models_registry.scanning import Progress, scan
+from models_registry.storing import hash_next
 from tests.integration.models_registry.test_catalogue import Copy, replace_weights
 from tests.integration.models_registry.test_shelving import lora
 from tests.tensor_files import write_tensors
@@ -178,6 +180,39 @@ def test_scan_keeps_hashes_of_what_was_only_moved(conn: Connection, sd15: Copy, 
     replace_weights(folder)
     scan(conn, [tmp_path / "models"])
     assert rows(conn)[0]["sha256"] != before["sha256"]
+
+
+def test_scan_keeps_digests_of_components_that_were_read_whole(
+    conn: Connection, sd15: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is too large for a scan gets its digests with its hashes, and keeps them while the files are the same."""
+    for limit, size in {"WHOLE_BYTES": 1000, "END_BYTES": 100, "SAMPLE_BYTES": 10}.items():
+        monkeypatch.setattr(fingerprint, limit, size)
+    folder = sd15()
+    scan(conn, [tmp_path / "models"])
+    assert set(digests(conn).values()) == {""}
+    # The folder, and then nothing more.
+    assert [hash_next(conn, ()) is not None for _ in range(2)] == [True, False]
+    known = digests(conn)
+    assert {len(digest) for digest in known.values()} == {64}
+    (folder / "README.md").write_text("A tiny one.")
+    assert (scan(conn, [tmp_path / "models"]).changed, digests(conn)) == ((), known)
+    # A file that was written anew is read again in the background; until then nobody says what it holds.
+    os.utime(folder / "model_index.json", (1, 1))
+    assert (scan(conn, [tmp_path / "models"]).changed, set(digests(conn).values())) == ((), {""})
+    assert hash_next(conn, ()) is not None
+    assert digests(conn) == known
+    replace_weights(folder)
+    assert len(scan(conn, [tmp_path / "models"]).changed) == 1
+    assert hash_next(conn, ()) is not None
+    now = digests(conn)
+    assert {name for name in now if now[name] != known[name]} == {"unet"}
+
+
+def digests(conn: Connection) -> dict[str, str]:
+    """Return the digests of the only entry's components."""
+    (row,) = rows(conn)
+    return {each["name"]: each["digest"] for each in row["components"]}
 
 
 @pytest.mark.parametrize("key", ["modelspec.title", "ss_output_name"])

@@ -28,7 +28,9 @@ export function stretches(ledger: Ledger): Stretch[] {
     const role = roleOf(part.component || part.kind)
     const stretch = found.get(role) ?? { role, bytes: 0, share: 0, names: [] }
     stretch.bytes += part.bytes
-    if (!stretch.names.includes(part.name)) stretch.names.push(part.name)
+    for (const name of [part.name, ...(part.shared_with ?? [])]) {
+      if (!stretch.names.includes(name)) stretch.names.push(name)
+    }
     found.set(role, stretch)
   }
   // What is held may pass what was planned for; the bar then shows it full.
