@@ -13,6 +13,8 @@ _BEGIN: Final = "<!-- accuracy -->"
 _END: Final = "<!-- /accuracy -->"
 _BEGUN: Final = """On procedural pictures (`reference_models/pictures.py`), beginning with the weights of `shapes-sd15`; its text encoder,
 tokenizer and autoencoder are those of `shapes-sd15`, byte for byte."""
+_FLOW_BEGUN: Final = """From nothing, on procedural pictures (`reference_models/pictures.py`). Its CLIP encoder, tokenizer and autoencoder
+hold the tensors of `shapes-sd15`; its T5 encoder is the same, byte for byte, in `shapes-flux` and `shapes-sd3`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,20 @@ also gives a pooled vector, conditions on size and crop, and two transformer lay
         about="""`shapes-sdxl`, distilled as SDXL Turbo is: four steps or less, no guidance and no negative prompt
 (`StableDiffusionXLPipeline`, predicts noise).""",
         pipeline="StableDiffusionXLPipeline",
+    ),
+    "shapes-flux": _Model(
+        about="""Text to image in the layout of FLUX.1 dev (`FluxPipeline`, predicts the velocity of a rectified flow): two double and four
+single transformer blocks, T5 and a pooled CLIP vector, and guidance as an input of the denoiser.""",
+        pipeline="FluxPipeline",
+        options=", max_sequence_length=32",
+        begun=_FLOW_BEGUN,
+    ),
+    "shapes-sd3": _Model(
+        about="""Text to image in the layout of Stable Diffusion 3 (`StableDiffusion3Pipeline`, predicts the velocity of a rectified flow):
+four joint transformer blocks, two CLIP encoders and T5.""",
+        pipeline="StableDiffusion3Pipeline",
+        options=", max_sequence_length=32",
+        begun=_FLOW_BEGUN,
     ),
 }
 

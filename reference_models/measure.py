@@ -15,7 +15,7 @@ from reference_models.card import Accuracy, rewrite_accuracy
 from reference_models.judge import Expected, Verdict, judge
 from reference_models.libraries import DIFFUSERS
 from reference_models.pictures import COLOURS, SHAPES, SIDE, Attributes, caption
-from reference_models.training.publish import recommended
+from reference_models.training.publish import LENGTH_HINT, recommended
 
 COUNT: Final = 64
 STEPS: Final = 20
@@ -82,9 +82,10 @@ def load(folder: Path) -> Any:
 
 
 def settings(folder: Path) -> dict[str, Any]:
-    """Return the options of a pipeline's call that are the model's own: steps and guidance."""
+    """Return the options of a pipeline's call that are the model's own: steps, guidance, and T5's length where it has one."""
     own = recommended(folder)
-    return {"num_inference_steps": own["steps"], "guidance_scale": own["guidance_scale"]}
+    names = {"steps": "num_inference_steps", "guidance_scale": "guidance_scale", LENGTH_HINT: LENGTH_HINT}
+    return {option: own[hint] for hint, option in names.items() if hint in own}
 
 
 def measure(folder: Path, count: int = COUNT) -> Accuracy:

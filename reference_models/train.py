@@ -19,10 +19,12 @@ from reference_models.measuring.figures import write_figures
 from reference_models.training import (
     controlnet,
     embedding,
+    flux,
     grey,
     inpaint,
     lora,
     sd2,
+    sd3,
     sd15,
     sdxl,
     turbo,
@@ -50,6 +52,8 @@ WHOLE: Final[dict[str, Trainer]] = {
     sd2.NAME: sd2.train,
     sdxl.NAME: sdxl.train,
     turbo.NAME: turbo.train,
+    flux.NAME: flux.train,
+    sd3.NAME: sd3.train,
 }
 """Every other whole model: it takes the shared parts, and perhaps the start of its denoiser, from `shapes-sd15`."""
 

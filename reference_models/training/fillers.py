@@ -15,7 +15,9 @@ _WORDS: Final = (
 )
 WORDS: Final = tuple(_WORDS.split())
 
-_SHARE: Final = 0.3
+SHARE: Final = 0.3
+"""How many captions have other words around them."""
+
 _MOST: Final = 6
 _MADE_UP: Final = 0.4
 _BOTH_SIDES: Final = 0.5
@@ -33,9 +35,9 @@ def _run(rng: np.random.Generator) -> str:
     return joint.join(_word(rng) for _ in range(rng.integers(0, _MOST)))
 
 
-def filled(words: str, rng: np.random.Generator) -> str:
+def filled(words: str, rng: np.random.Generator, share: float = SHARE) -> str:
     """Return the caption as it is, or now and then with up to five other words before it and after it."""
-    if rng.random() >= _SHARE:
+    if rng.random() >= share:
         return words
     before, after = _run(rng), _run(rng)
     return ", ".join(part for part in (before, words, after) if part)

@@ -12,6 +12,8 @@ import torch
 
 CARD: Final = "README.md"
 RECOMMENDATIONS: Final = "imagefleet.json"
+LENGTH_HINT: Final = "max_sequence_length"
+"""The key under which a model says how many tokens its T5 encoder is to be shown, as its tokenizer's configuration says too."""
 
 
 def folder_size(folder: Path) -> int:

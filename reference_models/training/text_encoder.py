@@ -8,20 +8,15 @@ from typing import Any, Final, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from reference_models.libraries import TRANSFORMERS
-from reference_models.pictures import COLOURS, POSITIONS, SHAPES, SIZES, Attributes, random_caption, random_scene
-from reference_models.training.fillers import filled
 from reference_models.training.loop import Plan, fit
+from reference_models.training.reading import ANSWERS, reading_batch, wrongness
 from reference_models.training.tokenizer import END, LENGTH
 
 PLAN: Final = Plan("text-encoder", steps=600, rate=2e-3, weight_decay=0.01, seed=2)
 BATCH: Final = 96
 WIDTH: Final = 64
-
-_CHOICES: Final = (SHAPES, COLOURS, COLOURS, SIZES, tuple(POSITIONS))
-_EMPTY: Final = 0.05
 
 
 def build(tokenizer: Any) -> Any:
@@ -58,22 +53,6 @@ def encode(encoder: Any, tokenizer: Any, captions: list[str], *, skip: bool = Fa
     return cast("Tensor", encoder(ids).last_hidden_state)
 
 
-def _labels(said: Attributes) -> list[int]:
-    values = (said.shape, said.colour, said.background, said.size, said.position)
-    return [0 if value is None else names.index(value) + 1 for names, value in zip(_CHOICES, values, strict=True)]
-
-
-def _batch(rng: np.random.Generator) -> tuple[list[str], Tensor]:
-    captions, labels = [], []
-    for _ in range(BATCH):
-        words, said = random_caption(random_scene(rng), rng)
-        if rng.random() < _EMPTY:
-            words, said = "", Attributes()
-        captions.append(filled(words, rng))
-        labels.append(_labels(said))
-    return captions, torch.tensor(labels)
-
-
 class Reader(nn.Module):
     """Say from one state of the encoder which attributes the caption names."""
 
@@ -81,8 +60,7 @@ class Reader(nn.Module):
         """Put one linear answer per attribute on top of each of the last two layers."""
         super().__init__()
         self.encoder = encoder
-        wide = sum(len(names) + 1 for names in _CHOICES)
-        self.answers = nn.ModuleList([nn.Linear(WIDTH, wide), nn.Linear(WIDTH, wide)])
+        self.answers = nn.ModuleList([nn.Linear(WIDTH, ANSWERS), nn.Linear(WIDTH, ANSWERS)])
 
     def forward(self, ids: Tensor, where: Tensor) -> list[Tensor]:
         """Return the scores `[n, 31]` of the last and the last but one layer at the positions `[n]`."""
@@ -93,25 +71,20 @@ class Reader(nn.Module):
         return [answer(state[row, where]) for answer, state in zip(self.answers, states, strict=True)]
 
 
-def _score(scores: Tensor, labels: Tensor) -> Tensor:
-    parts = torch.split(scores, [len(names) + 1 for names in _CHOICES], dim=1)
-    return torch.stack([cross_entropy(part, labels[:, column]) for column, part in enumerate(parts)]).sum()
-
-
 def train(folder: Path, tokenizer: Any, plan: Plan = PLAN) -> tuple[Any, float]:
     """Train a text encoder with checkpoints in the folder; return it, frozen, and the seconds spent."""
     torch.manual_seed(0)
     reader = Reader(build(tokenizer))
 
     def loss(rng: np.random.Generator) -> Tensor:
-        captions, labels = _batch(rng)
+        captions, labels = reading_batch(rng, BATCH)
         ids = tokens(tokenizer, captions)
         ends = torch.eq(ids, reader.encoder.config.eos_token_id).int().argmax(dim=1)
         # Cross-attention looks at every position, so padding must carry the meaning as well as the end token.
         later = ends + torch.from_numpy(rng.integers(0, LENGTH, size=len(ids))) % (LENGTH - ends)
         total = torch.zeros(())
         for where in (ends, later):
-            total = total + sum((_score(scores, labels) for scores in reader(ids, where)), torch.zeros(()))
+            total = total + sum((wrongness(scores, labels) for scores in reader(ids, where)), torch.zeros(()))
         return total
 
     seconds = fit(plan, reader, loss, folder)

@@ -1,0 +1,179 @@
+"""Train `shapes-flux`: text to image in the layout of FLUX.1 dev, whose guidance is an input of the denoiser."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reference_models.libraries import DIFFUSERS
+from reference_models.pictures import Scene
+from reference_models.training import t5, text_encoder
+from reference_models.training.family import PUBLISHED as FAMILY
+from reference_models.training.family import QUICK_STEPS, Family
+from reference_models.training.flow import flow_loss, noise_levels, noised, start_quiet
+from reference_models.training.flow import scheduler as flow_scheduler
+from reference_models.training.loop import Plan, fit
+from reference_models.training.publish import LENGTH_HINT, save_pipeline
+from reference_models.training.wording import worded
+
+NAME: Final = "shapes-flux"
+PLAN: Final = Plan(NAME, steps=2600, rate=2e-3, warm_up=150, average=0.998, weight_decay=0.01, seed=71, save_every=100)
+GUIDED: Final = Plan(f"{NAME}-guided", steps=400, rate=5e-4, average=0.99, weight_decay=0.01, seed=72, save_every=100)
+"""The second stage: the model learns what guidance would make of its own predictions."""
+
+BATCH: Final = 24
+POSTERIOR_NOISE: Final = 0.05
+GUIDANCE: Final = (1.0, 6.0)
+"""Range of the guidance that the second stage learns."""
+
+PUBLISHED: Final = FAMILY.with_name(NAME)
+RECOMMENDED: Final[dict[str, Any]] = {"steps": 20, "guidance_scale": 3.5, "scheduler": "Euler", LENGTH_HINT: t5.LENGTH}
+_CELLS: Final = 8
+"""The latents' 16 x 16 places are packed two by two."""
+
+
+class Words(NamedTuple):
+    """What the denoiser sees of captions: T5's states `[n, length, 128]` and CLIP's pooled one `[n, 64]`."""
+
+    states: Tensor
+    pooled: Tensor
+
+
+def build(*, guided: bool = False) -> Any:
+    """Return a new `FluxTransformer2DModel` (2.3 million parameters); a guided one takes the guidance as an input."""
+    return DIFFUSERS.FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=2,
+        num_single_layers=4,
+        attention_head_dim=32,
+        num_attention_heads=4,
+        joint_attention_dim=t5.WIDTH,
+        pooled_projection_dim=text_encoder.WIDTH,
+        axes_dims_rope=(8, 12, 12),
+        guidance_embeds=guided,
+    )
+
+
+def guided_from(teacher: nn.Module) -> Any:
+    """Return a guided transformer that starts as the teacher, whatever the guidance."""
+    net = build(guided=True)
+    net.load_state_dict(teacher.state_dict(), strict=False)
+    nn.init.zeros_(net.time_text_embed.guidance_embedder.linear_2.weight)
+    nn.init.zeros_(net.time_text_embed.guidance_embedder.linear_2.bias)
+    return net
+
+
+def published(model: Path = PUBLISHED) -> Any:
+    """Return the transformer of the published model, frozen and in single precision."""
+    net = DIFFUSERS.FluxTransformer2DModel.from_pretrained(model / "transformer", torch_dtype=torch.float32)
+    return net.requires_grad_(requires_grad=False).eval()
+
+
+def packed(latents: Tensor) -> Tensor:
+    """Turn latents `[n, 4, 16, 16]` into tokens `[n, 64, 16]`, as `FluxPipeline` does."""
+    count = len(latents)
+    cells = latents.view(count, 4, _CELLS, 2, _CELLS, 2).permute(0, 2, 4, 1, 3, 5)
+    return cells.reshape(count, _CELLS * _CELLS, 16)
+
+
+def unpacked(tokens: Tensor) -> Tensor:
+    """Turn tokens `[n, 64, 16]` into latents `[n, 4, 16, 16]`."""
+    cells = tokens.view(len(tokens), _CELLS, _CELLS, 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
+    return cells.reshape(len(tokens), 4, 2 * _CELLS, 2 * _CELLS)
+
+
+def _places() -> Tensor:
+    rows, columns = torch.meshgrid(torch.arange(_CELLS), torch.arange(_CELLS), indexing="ij")
+    return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).view(-1, 3).float()
+
+
+def velocity(net: Any, noisy: Tensor, levels: Tensor, words: Words, guidance: Tensor | None = None) -> Tensor:
+    """Return the predicted velocity: `[n, 4, 16, 16]`."""
+    found = net(
+        hidden_states=packed(noisy),
+        timestep=levels,
+        guidance=guidance,
+        encoder_hidden_states=words.states,
+        pooled_projections=words.pooled,
+        img_ids=_places(),
+        txt_ids=torch.zeros(words.states.shape[1], 3),
+        return_dict=False,
+    )[0]
+    return unpacked(found)
+
+
+@torch.no_grad()
+def _encoded(family: Family, reader: t5.T5, captions: list[str], length: int) -> Words:
+    states = reader.encode(captions, length)
+    ids = text_encoder.tokens(family.tokenizer, captions)
+    # What stands after the end token does not change it: CLIP looks backwards only.
+    longest = int(ids.eq(family.text_encoder.config.eos_token_id).int().argmax(dim=1).max()) + 1
+    return Words(states, cast("Tensor", family.text_encoder(ids[:, :longest]).pooler_output))
+
+
+def conditions(family: Family, reader: t5.T5, scenes: list[Scene], rng: np.random.Generator) -> Words:
+    """Return the encoded captions of the scenes."""
+    return _encoded(family, reader, *worded(scenes, rng))
+
+
+def save(family: Family, reader: t5.T5, net: nn.Module, target: Path) -> None:
+    """Write the whole pipeline at half precision in place of the target folder."""
+    # Copies, because the originals go on learning in single precision.
+    vae = deepcopy(family.vae)
+    vae.register_to_config(shift_factor=0.0)
+    pipeline = DIFFUSERS.FluxPipeline(
+        scheduler=flow_scheduler(),
+        vae=vae,
+        text_encoder=deepcopy(family.text_encoder),
+        tokenizer=family.tokenizer,
+        text_encoder_2=deepcopy(reader.encoder),
+        tokenizer_2=reader.tokenizer,
+        transformer=deepcopy(net),
+    )
+    save_pipeline(pipeline, target, RECOMMENDED)
+
+
+def train(family: Family, folder: Path, target: Path, *, quick: bool = False) -> float:
+    """Train with checkpoints in the folder, saving the model to the target as it grows; return the seconds spent."""
+    reader = t5.shared(folder, quick=quick)
+    torch.manual_seed(0)
+    teacher = build()
+    start_quiet(teacher)
+    pictures = family.latents()
+
+    def batch(rng: np.random.Generator) -> tuple[Tensor, Words]:
+        scenes, latents = pictures.pick(rng, BATCH)
+        latents = latents + POSTERIOR_NOISE * torch.randn_like(latents)
+        return latents, conditions(family, reader, scenes, rng)
+
+    def plain_loss(rng: np.random.Generator) -> Tensor:
+        latents, words = batch(rng)
+        return flow_loss(lambda noisy, levels: velocity(teacher, noisy, levels, words), latents)
+
+    plain, guided = (replace(plan, steps=QUICK_STEPS) if quick else plan for plan in (PLAN, GUIDED))
+    seconds = fit(plain, teacher, plain_loss, folder, on_save=lambda average, _: save(family, reader, average, target))
+    teacher.requires_grad_(requires_grad=False)
+    net = guided_from(teacher)
+
+    def guided_loss(rng: np.random.Generator) -> Tensor:
+        latents, words = batch(rng)
+        levels, noise = noise_levels(BATCH), torch.randn_like(latents)
+        noisy = noised(latents, levels, noise)
+        guidance = torch.empty(BATCH).uniform_(*GUIDANCE)
+        with torch.no_grad():
+            empty = _encoded(family, reader, [""], words.states.shape[1])
+            nothing = Words(empty.states.expand(BATCH, -1, -1), empty.pooled.expand(BATCH, -1))
+            towards, without = (velocity(teacher, noisy, levels, said) for said in (words, nothing))
+            wanted = without + guidance[:, None, None, None] * (towards - without)
+        return (velocity(net, noisy, levels, words, guidance) - wanted).square().mean()
+
+    seconds += fit(guided, net, guided_loss, folder, on_save=lambda average, _: save(family, reader, average, target))
+    # Once more, because a run that finds its training finished has saved nothing yet.
+    save(family, reader, net, target)
+    return seconds
