@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import adapter_switch, batches, engine_overhead, intake, library_search, start, whole_job
+from benchmarks import adapter_switch, batches, engine_overhead, intake, library_search, model_switch, start, whole_job
 from tests.fleet_process import FleetProcess
 
 RESULTS = Path(__file__).parent / "results"
@@ -45,6 +45,7 @@ def main() -> None:
         "whole_job": lambda: _on_a_fleet(whole_job.measure, workers=1),
         "engine_overhead": engine_overhead.measure,
         "adapter_switch": adapter_switch.measure,
+        "model_switch": model_switch.measure,
     }
     wanted = sys.argv[1:] or list(measurements)
     figures = {}
