@@ -27,6 +27,7 @@ from jobs.parts import (
     PreprocessorOptions,
     Prompt,
     Refine,
+    Refiner,
     Steps,
     Strength,
     Strict,
@@ -90,6 +91,10 @@ class Txt2ImgFields(Strict):
     """What text-to-image adds."""
 
     hires: Hires | None = None
+    refiner: Refiner | None = Field(
+        default=None,
+        description="A second checkpoint of the family that takes over; of two passes it does in the last.",
+    )
 
 
 class Img2ImgFields(Strict):

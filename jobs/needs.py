@@ -67,6 +67,8 @@ def _diffusion_needs(parameters: DiffusionParameters) -> Iterator[Need]:
             yield from _weights(control.preprocessor, f"controls.{place}.preprocessor")
     if parameters.vae is not None:
         yield Need(ModelRef(Kind.VAE, parameters.vae), "vae")
+    if isinstance(parameters, Txt2ImgParameters) and parameters.refiner is not None:
+        yield Need(ModelRef(Kind.CHECKPOINT, parameters.refiner.model), "refiner.model")
     if isinstance(parameters, Txt2ImgParameters) and parameters.hires is not None:
         upscaler = parameters.hires.upscaler
         if not is_resampler(upscaler):

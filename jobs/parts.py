@@ -101,6 +101,15 @@ class Hires(Strict):
     upscaler: Name = Field(default="latent", description="`latent`, `lanczos`, `nearest` or a registered upscaler.")
 
 
+class Refiner(Strict):
+    """Let another checkpoint draw the last of the noise away."""
+
+    model: Name
+    switch_at: float = Field(
+        default=0.8, gt=0, lt=1, description="Share of the noise schedule after which it takes over."
+    )
+
+
 class Outpaint(Strict):
     """Continue the picture beyond its edges, by so many pixels."""
 

@@ -59,12 +59,12 @@ class Shelf:
         """Return everything on the shelf, the most recently used last."""
         return tuple(self._held.values())
 
-    def take(self, entry: ModelEntry) -> Any:
-        """Return a component, loading it unless one of the same content is here already."""
+    def take(self, entry: ModelEntry, load: Load | None = None) -> Any:
+        """Return a component, loading it unless one of the same content is here already; `load` reads it in place of its kind's loader."""
         # By content: a renamed file is the same component, a replaced one is another.
         key = (entry.kind, entry.fingerprint)
         if key not in self._held:
-            load = self._loaders.get(entry.kind)
+            load = load or self._loaders.get(entry.kind)
             if load is None:
                 raise DrawingFailed(f"no loader for a {entry.kind} ({entry.name})")
             value = load(entry, self.device, self.dtype)

@@ -56,7 +56,7 @@ class Adapters:
         """
         reading, applied = self._stacks(parameters, inputs)
         with reading():
-            embeddings = encode(self._words(parameters, inputs))
+            embeddings = encode(self.words(parameters, inputs))
         return Adapted(embeddings, self._components(parameters, inputs), applied)
 
     def close(self) -> None:
@@ -97,7 +97,8 @@ class Adapters:
                 raise ModelDamaged(f"{lora.path} was made for another model: {key} names no layer of this one")
             self._hosts[component].check(lora)
 
-    def _words(self, parameters: DiffusionParameters, inputs: Inputs) -> Words:
+    def words(self, parameters: DiffusionParameters, inputs: Inputs) -> Words:
+        """Return a job's embeddings by the words that stand for them, raising `ModelMissing` or `ModelDamaged`."""
         words: dict[str, Embedding] = {}
         for name in parameters.embeddings:
             entry = inputs.model(Kind.EMBEDDING, name)

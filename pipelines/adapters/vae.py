@@ -10,6 +10,7 @@ import torch
 from jobs.errors import ModelDamaged, ModelMissing
 from models_registry.entries import Layout, ModelEntry
 from pipelines.original.component import read_vae
+from pipelines.precision import held_at
 from pipelines.reading import CONFIG, check_component, name_failure, quieten, read_component, read_json
 
 _CLASSES: Mapping[str, Any] = MappingProxyType(
@@ -31,7 +32,8 @@ def load_vae(entry: ModelEntry, device: torch.device, dtype: torch.dtype) -> Any
     if cls is None:
         raise ModelDamaged(f"{config} describes a {name}, which is no VAE for this family of models")
     variant = check_component(entry.path)
-    return name_failure(entry.path, lambda: read_component(cls, entry.path, variant, dtype).to(device))
+    held = held_at(entry.family, "vae", content, dtype)
+    return name_failure(entry.path, lambda: read_component(cls, entry.path, variant, held).to(device))
 
 
 def check_serves(vae: Any, own: Any, entry: ModelEntry) -> None:

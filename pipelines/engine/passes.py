@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from pipelines.engine.asks import Kind
+from pipelines.engine.asks import Ask, Kind
 
 
 class Hand(Protocol):
@@ -30,6 +30,10 @@ def _nothing(_value: Any, _hand: Hand) -> Mapping[str, Any]:
     return {}
 
 
+def _same(ask: Ask) -> Ask:
+    return ask
+
+
 def _as_they_are(latents: torch.Tensor) -> torch.Tensor:
     return latents
 
@@ -46,6 +50,8 @@ class Pass:
     steps: int
     #: From the latents of its loop to channels x height x width: some pipelines keep them as a row of tokens.
     spatial: Callable[[torch.Tensor], torch.Tensor] = _as_they_are
+    #: From a call of the denoiser to the one that is made in its place: a second model may take over.
+    instead: Callable[[Ask], Ask] = _same
     #: Components that this call has instead of the pipeline's own: another VAE, ControlNets.
     components: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     #: From what the pass before returned (None for the first) to the tensors this one needs of it: a checkpoint keeps no more of it.

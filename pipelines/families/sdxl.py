@@ -18,6 +18,7 @@ from pipelines.engine.engine import Counters
 from pipelines.families.base import Family
 from pipelines.families.pipes import PipeKey, Pipes
 from pipelines.families.plan import Plan
+from pipelines.families.refining import Encode, refined
 from pipelines.families.sd15 import check_inpaints
 from pipelines.previews import PreviewMatrix
 from pipelines.prompts import NO_WORDS, Encoded, Words, encode_prompts, text_encoders
@@ -60,17 +61,16 @@ class StableDiffusionXL(Family):
         check_inpaints(self, parameters)
         if not self.pipes.draws(parameters.task):
             raise DrawingFailed(f"{self.entry.name} is a refiner and draws no {parameters.task}")
-        return plan_task(parameters, self._setting(parameters, inputs))
-
-    def _setting(self, parameters: DiffusionJob, inputs: Inputs) -> Setting:
         negative = parameters.negative_prompt if is_guided(self.pipe, parameters.guidance_scale) else None
-        adapted = self.adapters.adapt(
-            parameters,
-            inputs,
-            lambda words: prompt_embeddings(
-                self.pipe, parameters.prompt, negative, words=words, clip_skip=parameters.clip_skip
-            ),
-        )
+
+        def encode(pipe: Any, words: Words) -> Mapping[str, torch.Tensor]:
+            return prompt_embeddings(pipe, parameters.prompt, negative, words=words, clip_skip=parameters.clip_skip)
+
+        plan = plan_task(parameters, self._setting(parameters, inputs, encode))
+        return refined(plan, parameters, inputs, self.shelf, self.adapters.words(parameters, inputs), encode)
+
+    def _setting(self, parameters: DiffusionJob, inputs: Inputs, encode: Encode) -> Setting:
+        adapted = self.adapters.adapt(parameters, inputs, lambda words: encode(self.pipe, words))
         return Setting(
             self.pipes,
             inputs,
