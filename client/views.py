@@ -148,7 +148,12 @@ class ModelView(View):
     kind: str
     family: str
     variant: str
+    variant_title: str = ""
     tasks: list[str]
+    #: `classifier_free`, `embedded` or `none`.
+    guidance: str = "classifier_free"
+    takes_negative_prompt: bool = True
+    reads_control: bool = False
     native_size: int
     text_width: int | None = None
     size_step: int

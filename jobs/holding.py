@@ -12,6 +12,7 @@ from models_registry.entries import Kind, ModelRef
 _NAMED: Final = """
 select distinct named.kind, named.name from jobs cross join lateral (
     select 'checkpoint' as kind, request ->> 'model' as name
+    union all select 'checkpoint', request -> 'refiner' ->> 'model'
     union all select 'vae', request ->> 'vae'
     union all select 'upscaler', request ->> 'upscaler'
     union all select 'upscaler', request -> 'hires' ->> 'upscaler'

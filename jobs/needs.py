@@ -62,7 +62,8 @@ def _diffusion_needs(parameters: DiffusionParameters) -> Iterator[Need]:
     for place, name in enumerate(parameters.embeddings):
         yield Need(ModelRef(Kind.EMBEDDING, name), f"embeddings.{place}")
     for place, control in enumerate(parameters.controls):
-        yield Need(ModelRef(Kind.CONTROLNET, control.model), f"controls.{place}.model")
+        if control.model is not None:
+            yield Need(ModelRef(Kind.CONTROLNET, control.model), f"controls.{place}.model")
         if control.preprocessor is not None:
             yield from _weights(control.preprocessor, f"controls.{place}.preprocessor")
     if parameters.vae is not None:

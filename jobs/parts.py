@@ -75,9 +75,11 @@ PreprocessorOptions = Annotated[dict[Name, float], Field(max_length=8)]
 
 
 class Control(Strict):
-    """Let a ControlNet guide the drawing by a picture."""
+    """Let a ControlNet guide the drawing by a picture; without a model the checkpoint itself reads it, as FLUX.1 Canny does."""
 
-    model: Name
+    model: Name | None = Field(
+        default=None, description="A registered ControlNet; left out, the checkpoint's own input."
+    )
     image: PictureText
     scale: float = Field(default=1.0, ge=0, le=10)
     start: float = Field(default=0.0, ge=0, le=1, description="Share of the steps after which it begins.")

@@ -27,6 +27,9 @@ _HIRES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = MappingProxyType
         "Hires upscaler": ("upscaler", str),
     }
 )
+_REFINER: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = MappingProxyType(
+    {"Refiner": ("model", str), "Refiner switch at": ("switch_at", float)}
+)
 #: As A1111 writes them, and what stands for the model's own.
 _RESAMPLERS: Final = frozenset({"latent", "lanczos", "nearest"})
 _AUTOMATIC: Final = frozenset({"", "Automatic", "None"})
@@ -62,6 +65,9 @@ def request_of_infotext(infotext: Infotext) -> dict[str, Any]:
     width, _, height = infotext.fields.get("Size", "").partition("x")
     if width.isdecimal() and height.isdecimal():
         request |= {"width": int(width[:6]), "height": int(height[:6])}
+    refiner = _read(infotext.fields, _REFINER)
+    if "model" in refiner:
+        request["refiner"] = refiner
     schedule = infotext.fields.get("Schedule type", "")
     if schedule not in _AUTOMATIC:
         request["schedule_type"] = schedule

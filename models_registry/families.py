@@ -71,6 +71,10 @@ class FamilyFacts(NamedTuple):
     activation_bytes_per_pixel: int
     #: Diffusers classes that a folder's model_index.json may name → the variant that such a folder is; None where the class does not say.
     pipeline_classes: Mapping[str, str | None]
+    #: Whether it reads the layers of a CLIP text encoder, of which the last ones can be skipped.
+    takes_clip_skip: bool = True
+    #: Whether another of its checkpoints can draw the last of the noise away.
+    takes_refiner: bool = False
 
     @property
     def tasks(self) -> frozenset[str]:
@@ -158,6 +162,7 @@ _SDXL: Final = FamilyFacts(
             "StableDiffusionXLInpaintPipeline": INPAINT,
         }
     ),
+    takes_refiner=True,
 )
 
 _SD3: Final = FamilyFacts(
@@ -185,6 +190,7 @@ _SD3: Final = FamilyFacts(
     latent_factor=8,
     activation_bytes_per_pixel=3_000,
     pipeline_classes=MappingProxyType({"StableDiffusion3Pipeline": None}),
+    takes_clip_skip=False,
 )
 
 _FLUX: Final = FamilyFacts(
@@ -213,6 +219,7 @@ _FLUX: Final = FamilyFacts(
     latent_factor=8,
     activation_bytes_per_pixel=2_500,
     pipeline_classes=MappingProxyType({"FluxPipeline": None, "FluxFillPipeline": "fill", "FluxControlPipeline": None}),
+    takes_clip_skip=False,
 )
 
 FAMILIES: Final[Mapping[str, FamilyFacts]] = MappingProxyType(

@@ -8,7 +8,7 @@ from jobs.contract import DiffusionRequest
 from jobs.errors import SchedulerUnknown, SchedulerUnsupported
 from jobs.parts import Refine
 from models_registry.entries import ModelEntry
-from models_registry.families import facts_of
+from models_registry.families import VariantFacts, facts_of
 from models_registry.schedulers import SCHEDULERS, SchedulerNameError, SchedulerSpec, find_scheduler
 
 
@@ -28,7 +28,7 @@ def denoising(asked: DiffusionRequest | Refine, entry: ModelEntry, prefix: str =
 
 def _scheduler(asked: DiffusionRequest | Refine, entry: ModelEntry, prefix: str) -> SchedulerSpec:
     facts = facts_of(entry)
-    usual = find_scheduler(entry.default_scheduler or facts.scheduler)
+    usual = find_scheduler(entry.default_scheduler or facts.scheduler, prediction=facts.prediction)
     name = asked.scheduler
     if name is None and asked.schedule_type is None:
         return usual
@@ -36,11 +36,15 @@ def _scheduler(asked: DiffusionRequest | Refine, entry: ModelEntry, prefix: str)
         spec = find_scheduler(name or usual.name)
     except SchedulerNameError as error:
         raise SchedulerUnknown(sentence(error.message), field=f"{prefix}scheduler") from None
-    if asked.schedule_type is not None:
-        try:
-            spec = find_scheduler(name or usual.name, asked.schedule_type)
-        except SchedulerNameError as error:
-            raise ScheduleTypeUnknown(sentence(error.message), field=f"{prefix}schedule_type") from None
     if facts.prediction not in SCHEDULERS[spec.name].predictions:
-        raise SchedulerUnsupported(f"{facts.title} cannot use {spec.label}.", field=f"{prefix}scheduler")
-    return spec
+        raise SchedulerUnsupported(_able(spec, facts), field=f"{prefix}scheduler")
+    try:
+        return find_scheduler(name or usual.name, asked.schedule_type, prediction=facts.prediction)
+    except SchedulerNameError as error:
+        field = "scheduler" if asked.schedule_type is None else "schedule_type"
+        raise ScheduleTypeUnknown(sentence(error.message), field=f"{prefix}{field}") from None
+
+
+def _able(spec: SchedulerSpec, facts: VariantFacts) -> str:
+    able = ", ".join(each.name for each in SCHEDULERS.values() if facts.prediction in each.predictions)
+    return f"{facts.title} cannot be drawn with {spec.name}; it can with: {able}."

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from broker_api.admission.defaults import denoising
+from broker_api.admission.meaningless import check_clip_skip, check_refiner, refuse_meaningless
 from broker_api.admission.models import Models
 from broker_api.admission.sizes import check_inside, check_pixels, drawn_size
 from broker_api.admission.stacks import stacked
 from jobs.contract import PARAMETERS, DiffusionRequest, Img2ImgRequest, InpaintRequest, JobParameters, Txt2ImgRequest
-from jobs.errors import OptionUnsupported, PictureRefused, SizeUnsupported
+from jobs.errors import PictureRefused, SizeUnsupported
 from jobs.geometry import Size, hires_size, outpainted_size
 from jobs.parts import Hires
 from jobs.uploads import Upload
@@ -21,7 +22,8 @@ def resolve_diffusion(
 ) -> JobParameters:
     """Return what a worker draws a request from."""
     entry = models.checkpoint(request.model, request.task)
-    _check_clip_skip(request.clip_skip, entry)
+    check_clip_skip(request.clip_skip, entry)
+    refuse_meaningless(request, entry, models)
     own: dict[str, Any] = {}
     match request:
         case Img2ImgRequest():
@@ -35,8 +37,8 @@ def resolve_diffusion(
                 request.width or entry.native_size, request.height or entry.native_size, square, entry, max_pixels
             )
     check_pixels(size, max_pixels, "width")
-    if isinstance(request, Txt2ImgRequest) and request.hires is not None:
-        own["hires"] = _hires(request.hires, size, entry, models, max_pixels)
+    if isinstance(request, Txt2ImgRequest):
+        own |= _second(request, size, entry, models, max_pixels)
     return PARAMETERS[request.task](
         **{
             **{name: getattr(request, name) for name in type(request).model_fields},
@@ -52,17 +54,21 @@ def resolve_diffusion(
     )
 
 
-def _check_clip_skip(clip_skip: int, entry: ModelEntry) -> None:
-    layers = entry.text_layers
-    if layers is not None and clip_skip > layers:
-        raise OptionUnsupported(
-            f"The text encoder of {entry.name} has {layers} layers: clip_skip goes from 1 to {layers}.",
-            field="clip_skip",
-        )
-
-
 def _size_of(picture: Upload) -> Size:
     return Size(picture.width, picture.height)
+
+
+def _second(
+    request: Txt2ImgRequest, size: Size, entry: ModelEntry, models: Models, max_pixels: int
+) -> Mapping[str, Any]:
+    """Return what goes on where the first pass of the first checkpoint ends."""
+    found: dict[str, Any] = {}
+    if request.hires is not None:
+        found["hires"] = _hires(request.hires, size, entry, models, max_pixels)
+    refiner = check_refiner(request, entry, models)
+    if request.refiner is not None:
+        found["refiner"] = request.refiner.model_copy(update={"model": refiner})
+    return found
 
 
 def _hires(hires: Hires, first: Size, entry: ModelEntry, models: Models, max_pixels: int) -> Hires:

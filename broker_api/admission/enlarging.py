@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from broker_api.admission.defaults import denoising
+from broker_api.admission.meaningless import refuse_meaningless
 from broker_api.admission.models import Models
 from broker_api.admission.sizes import check_side
 from jobs.contract import (
@@ -56,7 +57,7 @@ def resolve_upscale(
     checkpoint = None if request.refine is None else models.checkpoint(chosen.model, "img2img", task_field="model")
     refine = None
     if request.refine is not None and checkpoint is not None:
-        refine = _refine(request.refine, checkpoint)
+        refine = _refine(request.refine, checkpoint, models)
     return UpscaleParameters(
         **{
             **{name: getattr(request, name) for name in type(request).model_fields},
@@ -126,7 +127,8 @@ def _means_upscaler(request: UpscaleRequest, model: str, models: Models) -> bool
     return models.catalogue.find(model) is None or models.catalogue.find(model, Kind.UPSCALER) is not None
 
 
-def _refine(refine: Refine, entry: ModelEntry) -> RefineParameters:
+def _refine(refine: Refine, entry: ModelEntry, models: Models) -> RefineParameters:
+    refuse_meaningless(refine, entry, models, "refine.")
     for field in ("prompt", "negative_prompt"):
         if take_tags(getattr(refine, field)).loras:
             raise OptionUnsupported("LoRAs do not take part in refining.", field=f"refine.{field}")

@@ -1,6 +1,6 @@
 """Find the models a request names: checkpoints that do its task, adapters that fit them, upscalers, preprocessors."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -18,7 +18,7 @@ from jobs.parts import Lora
 from models_registry.builtins import LATENT_RESAMPLER, PIXEL_RESAMPLERS, is_resampler
 from models_registry.compatibility import mismatch
 from models_registry.entries import Kind, ModelEntry, ModelRef
-from models_registry.families import FAMILIES, tasks_of
+from models_registry.families import facts_of, tasks_of
 from models_registry.offers import Catalogue
 from models_registry.preprocessors import PREPROCESSORS
 
@@ -58,6 +58,12 @@ class Models:
         raise ModelUnknown(
             f"No model is named {name[:100]!r}. {suggest(name, self._names(Kind.CHECKPOINT))}", field=field
         )
+
+    def nearest(self, entry: ModelEntry, able: Callable[[ModelEntry], bool]) -> ModelEntry | None:
+        """Return a checkpoint that is able to do something, of the same family where there is one."""
+        others = [each for each in self.catalogue.of_kind(Kind.CHECKPOINT) if able(each)]
+        others.sort(key=lambda each: each.family != entry.family)
+        return next(iter(others), None)
 
     def adapter(self, kind: Kind, name: str, field: str, checkpoint: ModelEntry) -> ModelEntry:
         """Return the adapter of this kind and name, which must have been made for such a checkpoint."""
@@ -115,12 +121,14 @@ class Models:
 
     def _default(self, task: str) -> ModelEntry:
         usual = self.catalogue.default()
-        if usual is not None and task in tasks_of(usual):
+        if usual is not None and task in tasks_of(usual) and not facts_of(usual).reads_control:
             return usual
         checkpoints = self.catalogue.of_kind(Kind.CHECKPOINT)
         if not checkpoints:
             raise NoModels("No model is registered yet: `imagefleet models scan` looks for some.", field="model")
-        able = next((entry for entry in checkpoints if task in tasks_of(entry)), None)
+        # What needs a control picture as well is nobody's default while there is another.
+        ready = sorted(checkpoints, key=lambda entry: facts_of(entry).reads_control)
+        able = next((entry for entry in ready if task in tasks_of(entry)), None)
         if able is None:
             known = ", ".join(sorted({each for entry in checkpoints for each in tasks_of(entry)}))
             raise TaskUnsupported(f"No registered model does {task}; they do: {known}.", field="task")
@@ -128,11 +136,9 @@ class Models:
 
     def _other_ways(self, entry: ModelEntry, task: str) -> str:
         does = ", ".join(sorted(tasks_of(entry)))
-        others = [each for each in self.catalogue.of_kind(Kind.CHECKPOINT) if task in tasks_of(each)]
-        # The nearest alternative is one of the same family.
-        others.sort(key=lambda each: each.family != entry.family)
-        hint = f" For {task} use the model {others[0].name}." if others else ""
-        return f"{entry.name} ({FAMILIES[entry.family].title}, {entry.variant}) can do: {does}.{hint}"
+        other = self.nearest(entry, lambda each: task in tasks_of(each))
+        hint = "" if other is None else f" For {task} use the model {other.name}."
+        return f"{entry.name} ({facts_of(entry).title}) can do: {does}.{hint}"
 
     def _adapter(self, kind: Kind, name: str, field: str) -> ModelEntry:
         found = self.catalogue.find(name, kind)

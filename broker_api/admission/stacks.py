@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from broker_api.admission.models import Models
+from broker_api.admission.refusals import suggest
 from jobs.contract import DiffusionRequest
 from jobs.errors import OptionUnsupported
 from jobs.parts import MAX_STACK, Control, Lora
 from jobs.prompts.tags import named_embeddings, take_tags
 from models_registry.compatibility import mismatch
 from models_registry.entries import Kind, ModelEntry
+from models_registry.families import facts_of
 
 #: What `Lora` takes.
 _HEAVIEST = 10.0
@@ -75,9 +77,11 @@ def _embeddings(listed: list[str], prompts: tuple[str, str], entry: ModelEntry, 
 
 
 def _controls(asked: list[Control], entry: ModelEntry, models: Models) -> Iterator[Control]:
+    if facts_of(entry).reads_control:
+        _check_own_control(asked, entry)
     for place, control in enumerate(asked):
         own = f"controls.{place}"
-        update = {"model": models.adapter(Kind.CONTROLNET, control.model, f"{own}.model", entry).name}
+        update: dict[str, str | None] = {"model": _network(control, own, entry, models)}
         if control.preprocessor is not None:
             update["preprocessor"] = models.preprocessor(
                 control.preprocessor, control.preprocessor_options, f"{own}.preprocessor", f"{own}.preprocessor_options"
@@ -85,3 +89,35 @@ def _controls(asked: list[Control], entry: ModelEntry, models: Models) -> Iterat
         elif control.preprocessor_options:
             raise OptionUnsupported("Options need a preprocessor.", field=f"{own}.preprocessor_options")
         yield control.model_copy(update=update)
+
+
+def _network(control: Control, field: str, entry: ModelEntry, models: Models) -> str | None:
+    """Return the ControlNet that reads a control picture; None where the checkpoint itself does."""
+    if control.model is not None:
+        return models.adapter(Kind.CONTROLNET, control.model, f"{field}.model", entry).name
+    if facts_of(entry).reads_control:
+        return None
+    fitting = [each.name for each in models.catalogue.of_kind(Kind.CONTROLNET) if mismatch(each, entry) is None]
+    raise OptionUnsupported(
+        f"{entry.name} ({facts_of(entry).title}) reads no control picture by itself: name a ControlNet. {suggest('', fitting)}",
+        field=f"{field}.model",
+    )
+
+
+def _check_own_control(asked: list[Control], entry: ModelEntry) -> None:
+    title = f"{entry.name} ({facts_of(entry).title})"
+    if len(asked) != 1:
+        raise OptionUnsupported(
+            f"{title} draws after one control picture: `controls` takes exactly one, without a model.", field="controls"
+        )
+    (control,) = asked
+    if control.model is not None:
+        raise OptionUnsupported(
+            f"{title} reads its control picture itself: leave the model of the control out.", field="controls.0.model"
+        )
+    for field, whole in (("scale", 1.0), ("start", 0.0), ("end", 1.0)):
+        if getattr(control, field) != whole:
+            raise OptionUnsupported(
+                f"{title} reads its control picture in every step as it is: leave {field} out.",
+                field=f"controls.0.{field}",
+            )

@@ -9,9 +9,11 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from jobs.use_totals import Uses
+from models_registry.aspects import aspects_of
 from models_registry.entries import Component, Kind
-from models_registry.families import FAMILIES, facts_of, tasks_of
+from models_registry.families import FAMILIES, Guidance, facts_of, tasks_of
 from models_registry.records import Entry, Marks, Reader, Visibility
+from models_registry.schedulers import SCHEDULERS
 
 
 class AdapterKind(StrEnum):
@@ -45,7 +47,8 @@ class EntryFields(BaseModel):
     title: str = Field(description="As A1111's clients show it.")
     family: str
     variant: str = Field(
-        description="LoRAs: `lora`, `locon`, `loha`, `lokr`; VAEs: `base`, `tiny`; upscalers: the architecture."
+        description="Checkpoints: a variant of their family, as `base` or `turbo`; LoRAs: `lora`, `locon`, `loha`, `lokr`; VAEs: `base`, "
+        "`tiny`; upscalers: the architecture."
     )
     fingerprint: str
     bytes: int
@@ -112,11 +115,34 @@ class AdapterDetail(AdapterView, Whole):
     """One adapter with everything that is known of it."""
 
 
+class AspectView(BaseModel):
+    """One shape with the size it is drawn at."""
+
+    ratio: str = Field(description="Width to height: `16:9`.")
+    width: int
+    height: int
+
+
 class ModelFacts(EntryFields):
     """What a checkpoint shows but for its id, and what a request may ask of it."""
 
     kind: Literal["checkpoint"]
+    family_title: str = Field(description="What people call the family.")
+    variant_title: str = Field(description="What people call the variant.")
     tasks: list[str]
+    guidance: Guidance = Field(
+        description="`classifier_free` takes a scale and a negative prompt, `embedded` a scale alone, `none` neither."
+    )
+    takes_negative_prompt: bool
+    takes_guidance_scale: bool
+    takes_clip_skip: bool
+    takes_refiner: bool
+    reads_control: bool = Field(
+        description="Whether it draws after one control picture, for which no ControlNet is named."
+    )
+    adapters: list[str] = Field(description="Kinds of adapters that it takes.")
+    schedulers: list[str] = Field(description="Schedulers it can be drawn with.")
+    aspects: list[AspectView] = Field(description="Sizes of the usual shapes that it draws well, the square first.")
     native_size: int = Field(description="Side of a picture when the request names no size, pixels.")
     text_width: int | None = Field(description="Adapters must be made for text features of this width.")
     size_step: int = Field(description="Width and height must be multiples of this.")
@@ -211,7 +237,20 @@ def _model(entry: Entry, reader: Reader, uses: Uses, *, is_default: bool) -> dic
     guidance = entry.default_guidance_scale
     return {
         **_fields(entry, reader, uses),
+        "family_title": family.title,
+        "variant_title": usual.title,
         "tasks": sorted(tasks_of(entry.model)),
+        "guidance": usual.guidance,
+        "takes_negative_prompt": usual.guidance is Guidance.CLASSIFIER_FREE,
+        "takes_guidance_scale": usual.guidance is not Guidance.NONE,
+        "takes_clip_skip": family.takes_clip_skip,
+        "takes_refiner": family.takes_refiner,
+        "reads_control": usual.reads_control,
+        "adapters": sorted(family.adapters),
+        "schedulers": [each.name for each in SCHEDULERS.values() if usual.prediction in each.predictions],
+        "aspects": [
+            AspectView(ratio=each.name, width=each.width, height=each.height) for each in aspects_of(entry.model)
+        ],
         "native_size": entry.native_size,
         "text_width": entry.text_width,
         "size_step": family.size_step,

@@ -115,7 +115,7 @@ def _own_fields(parameters: JobParameters) -> dict[str, str]:
         fields = {"VAE": parameters.vae or ""}
         if parameters.clip_skip > 1:
             fields["Clip skip"] = str(parameters.clip_skip)
-        return fields | _task_fields(parameters) | _controls(parameters.controls)
+        return fields | _task_fields(parameters) | _refiner(parameters) | _controls(parameters.controls)
     if isinstance(parameters, UpscaleParameters):
         return {
             "Postprocess upscale by": write_number(parameters.scale),
@@ -149,12 +149,19 @@ def _task_fields(parameters: DiffusionParameters) -> dict[str, str]:
             return {}
 
 
+def _refiner(parameters: DiffusionParameters) -> dict[str, str]:
+    refiner = parameters.refiner if isinstance(parameters, Txt2ImgParameters) else None
+    if refiner is None:
+        return {}
+    return {"Refiner": refiner.model, "Refiner switch at": write_number(refiner.switch_at)}
+
+
 def _controls(controls: Sequence[Control]) -> dict[str, str]:
     return {
         f"ControlNet {place}": _joined(
             {
                 "Module": control.preprocessor or "none",
-                "Model": control.model,
+                "Model": control.model or "None",
                 "Weight": write_number(control.scale),
                 **_options(control.preprocessor_options),
                 "Guidance Start": write_number(control.start),

@@ -20,7 +20,8 @@ def guided_by(setting: Setting, controls: Sequence[Control], fit: Callable[[Pixe
     """
     if not controls:
         return Guided()
-    networks = [setting.shelf.take(setting.inputs.model(Kind.CONTROLNET, control.model)) for control in controls]
+    names = [control.model for control in controls if control.model is not None]
+    networks = [setting.shelf.take(setting.inputs.model(Kind.CONTROLNET, name)) for name in names]
     pictures = [_picture(setting, control, fit) for control in controls]
     values: dict[str, list[Any]] = {
         "image" if task in setting.plain_controls else "control_image": [

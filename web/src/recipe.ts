@@ -115,7 +115,7 @@ export function requestOf(recipe: Recipe): JobRequest {
     num_images: recipe.count,
     loras: recipe.loras.map((lora) => ({ name: lora.name, weight: lora.weight })),
     controls: recipe.controls.map((each) => ({
-      model: each.model,
+      ...(each.model ? { model: each.model } : {}),
       image: each.picture?.name ?? '',
       scale: each.scale,
       start: each.start,
@@ -170,7 +170,7 @@ export function recipeOf(from: Parameters, before: Recipe): Recipe {
     count: from.num_images ?? 1,
     loras: (from.loras ?? []).map((lora) => ({ name: lora.name, weight: lora.weight ?? 1 })),
     controls: (from.controls ?? []).map((each) => ({
-      model: each.model,
+      model: each.model ?? '',
       picture: uploaded(each.image, 0, 0),
       preprocessor: each.preprocessor ?? '',
       scale: each.scale ?? 1,

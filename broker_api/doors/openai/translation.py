@@ -9,10 +9,12 @@ from pydantic import ValidationError
 from broker_api.doors.openai.payloads import AUTO, Drawing, Variation
 from broker_api.doors.openai.presets import is_theirs, preset_steps, size_problem
 from broker_api.doors.openai.refusals import FieldRefused
+from broker_api.doors.uses import without_meaningless
 from broker_api.problems import problem_of
 from jobs.contract import JobRequest, Task, parse_request
 from jobs.errors import RequestRefused
 from models_registry.entries import ModelEntry
+from models_registry.families import Guidance, facts_of
 from models_registry.offers import Catalogue
 
 #: How far a variation without a word of its own goes from its source.
@@ -47,7 +49,8 @@ def request_of(payload: Drawing, entry: ModelEntry, sources: Sources | None = No
     problem = size_problem(width, height, entry)
     if problem is not None:
         raise FieldRefused(problem, field=names["width"])
-    guidance = payload.true_cfg_scale if payload.guidance_scale is None else payload.guidance_scale
+    # The true scale is that of a guidance by the negative prompt.
+    true_scale = payload.true_cfg_scale if facts_of(entry).guidance is Guidance.CLASSIFIER_FREE else None
     fields: dict[str, Any] = {
         "task": task_of(sources),
         "model": entry.name,
@@ -57,7 +60,7 @@ def request_of(payload: Drawing, entry: ModelEntry, sources: Sources | None = No
         "height": height,
         "num_images": payload.n,
         "steps": payload.asked_steps or preset_steps(payload.quality, entry),
-        "guidance_scale": guidance,
+        "guidance_scale": true_scale if payload.guidance_scale is None else payload.guidance_scale,
         "scheduler": payload.scheduler,
         "seed": payload.seed,
         "clip_skip": payload.clip_skip,
@@ -69,7 +72,8 @@ def request_of(payload: Drawing, entry: ModelEntry, sources: Sources | None = No
         fields |= {"image": sources.image, "mask": sources.mask}
         fields["strength"] = usual if payload.strength is None else payload.strength
     try:
-        return parse_request({name: value for name, value in fields.items() if value is not None})
+        useful = without_meaningless(fields, entry)
+        return parse_request({name: value for name, value in useful.items() if value is not None})
     except ValidationError as error:
         found = problem_of(error).problem
         raise FieldRefused(found.detail, field=their_name(found.field, names)) from None

@@ -14,10 +14,10 @@ from broker_api.doors.sdapi.models import checkpoint_of
 from broker_api.doors.sdapi.options import read_choices
 from broker_api.doors.sdapi.payloads import Generation, Img2Img, Txt2Img
 from broker_api.doors.sdapi.pictures import mask_of
-from broker_api.doors.sdapi.translation import KEY_LABEL, LATENT, TASK_LABEL, Translated, choices_of, img2img, txt2img
+from broker_api.doors.sdapi.translation import KEY_LABEL, TASK_LABEL, Translated, choices_of, img2img, txt2img
 from broker_api.endpoints import Call
 from broker_api.version import version
-from models_registry.families import FAMILIES
+from models_registry.entries import ModelEntry
 from models_registry.offers import Catalogue
 
 
@@ -25,7 +25,7 @@ async def draw_from_text(call: Call) -> Response:
     """Draw pictures from a prompt."""
     payload = call.body(Txt2Img)
     usual = await read_choices(call)
-    translated = txt2img(payload, usual, labels_of(call, payload.force_task_id), _size_step(call, payload, usual))
+    translated = txt2img(payload, usual, labels_of(call, payload.force_task_id), _entry(call, payload, usual))
     return await _answered(call, payload, translated)
 
 
@@ -39,7 +39,7 @@ async def draw_from_pictures(call: Call) -> Response:
         mask = await asyncio.to_thread(mask_of, payload.mask, inverted=inverted, max_pixels=limit)
         payload = payload.model_copy(update={"mask": mask})
     labels = labels_of(call, payload.force_task_id)
-    translated = img2img(payload, usual, labels, seed=draw_seed(), size_step=_size_step(call, payload, usual))
+    translated = img2img(payload, usual, labels, seed=draw_seed(), entry=_entry(call, payload, usual))
     return await _answered(call, payload, translated)
 
 
@@ -52,11 +52,8 @@ def _catalogue(call: Call) -> Catalogue:
     return call.services.snapshots.now.catalogue.seen_by(call.principal.reader)
 
 
-def _size_step(call: Call, payload: Generation, usual: Choices) -> int:
-    entry = checkpoint_of(_catalogue(call), choices_of(payload, usual).sd_model_checkpoint)
-    # An unknown model is refused later, with the names that are near.
-    family = None if entry is None else FAMILIES.get(entry.family)
-    return LATENT if family is None else family.size_step
+def _entry(call: Call, payload: Generation, usual: Choices) -> ModelEntry | None:
+    return checkpoint_of(_catalogue(call), choices_of(payload, usual).sd_model_checkpoint)
 
 
 async def _answered(call: Call, payload: Generation, translated: Translated) -> Response:

@@ -21,8 +21,11 @@ from broker_api.doors.sdapi.refusals import (
     details_of,
     field_refused,
 )
+from broker_api.doors.uses import without_meaningless
 from jobs.contract import MAX_SEED, JobRequest, parse_request
-from models_registry.schedulers import SchedulerNameError, find_schedule_type, find_scheduler
+from models_registry.entries import ModelEntry
+from models_registry.families import FAMILIES, Guidance, Prediction, facts_of
+from models_registry.schedulers import SCHEDULERS, SchedulerNameError, find_schedule_type, find_scheduler
 
 #: Labels by which a key's own jobs are found again.
 KEY_LABEL: Final = "sdapi_key"
@@ -45,6 +48,8 @@ THEIR_NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "image": "init_images.0",
         "inpaint_padding": "inpaint_full_res_padding",
         "controls": "alwayson_scripts.controlnet.args",
+        "refiner.model": "refiner_checkpoint",
+        "refiner.switch_at": "refiner_switch_at",
         "hires.scale": "hr_scale",
         "hires.steps": "hr_second_pass_steps",
         "hires.strength": "denoising_strength",
@@ -62,19 +67,20 @@ class Translated:
     notes: list[str] = field(default_factory=list)
 
 
-def txt2img(payload: Txt2Img, usual: Choices, labels: Mapping[str, str], size_step: int = LATENT) -> Translated:
-    """Return the job of a txt2img request."""
+def txt2img(payload: Txt2Img, usual: Choices, labels: Mapping[str, str], entry: ModelEntry | None = None) -> Translated:
+    """Return the job of a txt2img request; `entry` is the model that is meant, None where it is not known here."""
     notes: list[str] = []
-    fields = _common(payload, usual, labels, size_step, notes)
+    fields = _common(payload, usual, labels, entry, notes)
     fields["task"] = "txt2img"
     fields["controls"] = controls_of(payload, None, notes)
+    fields["refiner"] = refiner_of(payload, notes)
     if payload.enable_hr:
-        fields |= _hires(payload, fields, size_step, notes)
+        fields |= _hires(payload, fields, _size_step(entry), notes)
     return Translated([request_of(fields)], notes)
 
 
 def img2img(
-    payload: Img2Img, usual: Choices, labels: Mapping[str, str], *, seed: int, size_step: int = LATENT
+    payload: Img2Img, usual: Choices, labels: Mapping[str, str], *, seed: int, entry: ModelEntry | None = None
 ) -> Translated:
     """Return the jobs of an img2img request: one, or one per picture where several pictures are given.
 
@@ -86,7 +92,7 @@ def img2img(
     if len(images) > max(1, payload.batch_size):
         raise field_refused("init_images", f"More images than the batch_size of {payload.batch_size}")
     notes: list[str] = []
-    common = _common(payload, usual, labels, size_step, notes) | _source(payload, notes)
+    common = _common(payload, usual, labels, entry, notes) | _source(payload, notes)
     one = {"controls": controls_of(payload, _picture("init_images.0", images[0]), notes)}
     if len(images) == 1:
         return Translated([request_of({**common, **one, "image": _picture("init_images.0", images[0])})], notes)
@@ -128,17 +134,22 @@ def choices_of(payload: Generation, usual: Choices) -> Choices:
 
 
 def _common(
-    payload: Generation, usual: Choices, labels: Mapping[str, str], size_step: int, notes: list[str]
+    payload: Generation, usual: Choices, labels: Mapping[str, str], entry: ModelEntry | None, notes: list[str]
 ) -> dict[str, Any]:
     if payload.script_name and payload.script_name.strip().lower() not in NOTHING:
         raise ScriptRefused(f"Script '{payload.script_name[:100]}' not found")
     if payload.batch_size * payload.n_iter > MOST_PICTURES:
         raise field_refused("n_iter", f"n_iter times batch_size must be at most {MOST_PICTURES}")
     _note_what_is_left_out(payload, notes)
-    scheduler, schedule_type = _sampler(payload, notes)
+    facts = None if entry is None or entry.family not in FAMILIES else facts_of(entry)
+    scheduler, schedule_type = _sampler(payload, Prediction.EPSILON if facts is None else facts.prediction, notes)
     choices = choices_of(payload, usual)
     guidance = payload.cfg_scale if payload.cfg_scale is not None else payload.guidance_scale
-    return {
+    if facts is not None and facts.guidance is Guidance.EMBEDDED:
+        # As Forge has it: the one scale stays at 1 and the other is what the network reads.
+        guidance = payload.distilled_cfg_scale
+    size_step = _size_step(entry)
+    fields = {
         "model": choices.sd_model_checkpoint,
         "prompt": payload.prompt,
         "negative_prompt": payload.negative_prompt,
@@ -159,6 +170,25 @@ def _common(
         },
         "labels": dict(labels),
     }
+    return without_meaningless(fields, entry)
+
+
+def _size_step(entry: ModelEntry | None) -> int:
+    # An unknown model is refused later, with the names that are near.
+    family = None if entry is None else FAMILIES.get(entry.family)
+    return LATENT if family is None else family.size_step
+
+
+def refiner_of(payload: Generation, notes: list[str]) -> dict[str, Any] | None:
+    """Return the checkpoint that takes over; None where none does."""
+    name = (payload.refiner_checkpoint or "").strip()
+    if name.lower() in NOTHING:
+        return None
+    switch_at = payload.refiner_switch_at
+    if switch_at is not None and not 0 < switch_at < 1:
+        notes.append("the refiner never takes over: refiner_switch_at is not between 0 and 1")
+        return None
+    return {"model": name, **({} if switch_at is None else {"switch_at": switch_at})}
 
 
 def _floored(side: int | None, step: int) -> int | None:
@@ -166,7 +196,7 @@ def _floored(side: int | None, step: int) -> int | None:
     return side if side is None or side < step else side // step * step
 
 
-def _sampler(payload: Generation, notes: list[str]) -> tuple[str | None, str | None]:
+def _sampler(payload: Generation, prediction: Prediction, notes: list[str]) -> tuple[str | None, str | None]:
     name = payload.sampler_name or (payload.sampler_index if isinstance(payload.sampler_index, str) else None)
     if name is None or name.strip().lower() in NOTHING:
         name = None
@@ -178,6 +208,10 @@ def _sampler(payload: Generation, notes: list[str]) -> tuple[str | None, str | N
         spec = find_scheduler(name)
     except SchedulerNameError:
         raise SamplerNotFound("Sampler not found", field="sampler_name") from None
+    if prediction not in SCHEDULERS[spec.name].predictions:
+        # Clients send one sampler with whatever they draw.
+        notes.append(f"{spec.name} cannot draw with this model, which takes its own")
+        return None, None
     if kind is None:
         return name, "automatic"
     try:
@@ -186,7 +220,7 @@ def _sampler(payload: Generation, notes: list[str]) -> tuple[str | None, str | N
         notes.append(f"the scheduler {kind[:50]!r} is not here: {spec.name} takes its own")
         return name, "automatic"
     try:
-        find_scheduler(name, kind)
+        find_scheduler(name, kind, prediction=prediction)
     except SchedulerNameError as error:
         # The originals draw every pair somehow.
         notes.append(error.message)
@@ -283,7 +317,7 @@ def _note_what_is_left_out(payload: Generation, notes: list[str]) -> None:
         "seed_resize_from": payload.seed_resize_from_h > 0 and payload.seed_resize_from_w > 0,
         "restore_faces": bool(payload.restore_faces),
         "tiling": bool(payload.tiling),
-        "refiner_checkpoint": (payload.refiner_checkpoint or "").strip().lower() not in NOTHING,
+        "refiner_checkpoint": isinstance(payload, Img2Img) and refiner_of(payload, []) is not None,
         "detailer_enabled": payload.detailer_enabled,
         "enhance_prompt": payload.enhance_prompt,
     }

@@ -79,7 +79,7 @@ def _draw(family: Family, pictures: dict[str, Raster] | None = None, **fields: A
         }
     )
     assert isinstance(wanted, DiffusionJob)
-    models = [_entry(control.model, Kind.CONTROLNET) for control in wanted.controls]
+    models = [_entry(control.model, Kind.CONTROLNET) for control in wanted.controls if control.model]
     files = {ref: _file(raster) for ref, raster in (pictures or {}).items()}
     state = family.prepare(wanted, 0, Inputs({entry.ref: entry for entry in models}, files))
     try:

@@ -246,6 +246,7 @@ class Plain:
                 nets = [
                     _DIFFUSERS.ControlNetModel.from_pretrained(self._folder / control.model)
                     for control in wanted.controls
+                    if control.model is not None
                 ]
                 extra["controlnet"] = nets[0] if count == 1 else nets
             cls = getattr(diffusers, _PIPES[f"{task} controlled" if count else task])

@@ -103,7 +103,11 @@ def test_write_infotext_of_inpainting_with_controls() -> None:
         Control(model="b", image=REF, preprocessor="canny", preprocessor_options={"low_threshold": 50, "x": 0.5}),
     ]
     said = InpaintParameters(
-        **PARAMETERS.model_dump(exclude={"task", "hires"}), image=REF, mask=REF, mask_blur=8, inpaint_area="masked"
+        **PARAMETERS.model_dump(exclude={"task", "hires", "refiner"}),
+        image=REF,
+        mask=REF,
+        mask_blur=8,
+        inpaint_area="masked",
     ).model_copy(update={"controls": controls})
     fields = parse_infotext(write_infotext(said, 5, "0a")).fields
     assert (fields["Denoising strength"], fields["Mask blur"], fields["Inpaint area"]) == ("1", "8", "Only masked")

@@ -45,6 +45,23 @@ def _png(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
+def test_what_a_model_has_no_use_for_is_left_out() -> None:
+    """A negative prompt and a scale of either kind are dropped where they say nothing."""
+    fields: dict[str, Any] = {"prompt": "a", "negative_prompt": "blur", "clip_skip": 2, "true_cfg_scale": 4}
+
+    def asked(family: str, variant: str, **more: Any) -> tuple[str, float | None, int]:
+        entry = ENTRY.model_copy(update={"family": family, "variant": variant})
+        found = request_of(Generation.model_validate(fields | more), entry)
+        assert isinstance(found, Txt2ImgRequest)
+        return found.negative_prompt, found.guidance_scale, found.clip_skip
+
+    assert asked("sd15", "base") == ("blur", 4, 2)
+    assert asked("sd3", "medium") == ("blur", 4, 1)
+    assert asked("flux", "dev") == ("", None, 1)
+    assert asked("flux", "dev", guidance_scale=2.5) == ("", 2.5, 1)
+    assert asked("flux", "schnell", guidance_scale=2.5) == ("", None, 1)
+
+
 def test_generation_says_the_same_in_our_words() -> None:
     """Every field arrives under its own name here."""
     asked = _asked(

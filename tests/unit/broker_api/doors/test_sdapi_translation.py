@@ -1,5 +1,6 @@
 """A1111's and SD.Next's requests become ours, field by field."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,17 @@ from broker_api.doors.sdapi.prefilled import prefilled
 from broker_api.doors.sdapi.refusals import FieldsRefused, SamplerNotFound, ScriptRefused, ThingNotFound
 from broker_api.doors.sdapi.translation import Translated, img2img, request_of, txt2img, upscaler_of
 from jobs.contract import Img2ImgRequest, InpaintRequest, Txt2ImgRequest
-from jobs.parts import Output
+from jobs.parts import Output, Refiner
+from models_registry.entries import Kind, Layout, ModelEntry
+
+
+def model(family: str, variant: str) -> ModelEntry:
+    """Make a checkpoint of a family."""
+    return ModelEntry(
+        name="m", kind=Kind.CHECKPOINT, layout=Layout.DIFFUSERS, family=family, variant=variant, path=Path("m"),
+        fingerprint="0" * 64, components=(), native_size=128, latent_factor=8, latent_channels=4,
+    )  # fmt: skip
+
 
 LABELS = {"sdapi_key": "k"}
 NONE = Choices()
@@ -93,9 +104,45 @@ def test_schedule_that_the_sampler_cannot_follow_is_noted(scheduler: str) -> Non
 def test_sizes_are_rounded_down_as_the_originals_do() -> None:
     """A latent covers 8 pixels, of some families 16."""
     assert (_one(prompt="a", width=515, height=519).width, _one(prompt="a", height=519).height) == (512, 512)
-    sixteen = txt2img(Txt2Img(prompt="a", width=520), NONE, LABELS, 16).requests[0]
+    sixteen = txt2img(Txt2Img(prompt="a", width=520), NONE, LABELS, model("flux", "dev")).requests[0]
     assert isinstance(sixteen, Txt2ImgRequest)
     assert sixteen.width == 512
+
+
+def _for(entry: ModelEntry, **fields: Any) -> tuple[Txt2ImgRequest, list[str]]:
+    asked = {"prompt": "a", "negative_prompt": "blur", "cfg_scale": 7, "sampler_name": "Euler a", "clip_skip": 2}
+    found = txt2img(Txt2Img.model_validate(asked | fields), NONE, LABELS, entry)
+    request = found.requests[0]
+    assert isinstance(request, Txt2ImgRequest)
+    return request, found.notes
+
+
+def test_what_a_model_has_no_use_for_is_left_out() -> None:
+    """Clients send a negative prompt, a guidance and a sampler with whatever they draw; the originals drop what says nothing."""
+    dev, notes = _for(model("flux", "dev"))
+    assert (dev.negative_prompt, dev.guidance_scale, dev.clip_skip, dev.scheduler) == ("", None, 1, None)
+    assert notes == ["Euler a cannot draw with this model, which takes its own"]
+    guided, _ = _for(model("flux", "dev"), distilled_cfg_scale=2.5, sampler_name="Euler", scheduler="Beta")
+    assert (guided.guidance_scale, guided.scheduler, guided.schedule_type) == (2.5, "Euler", "Beta")
+    schnell, _ = _for(model("flux", "schnell"), distilled_cfg_scale=2.5)
+    assert (schnell.negative_prompt, schnell.guidance_scale) == ("", None)
+    medium, _ = _for(model("sd3", "medium"), sampler_name="Euler")
+    assert (medium.negative_prompt, medium.guidance_scale, medium.clip_skip) == ("blur", 7, 1)
+    plain, notes = _for(model("sdxl", "turbo"))
+    assert (plain.negative_prompt, plain.guidance_scale, plain.clip_skip, plain.scheduler) == ("blur", 7, 2, "Euler a")
+    assert notes == []
+
+
+def test_a_refiner_takes_over() -> None:
+    """SDXL's second checkpoint is named as the originals name it; where it never takes over, nothing is asked of it."""
+    found = _one(prompt="a", refiner_checkpoint="refiner [0123456789]", refiner_switch_at=0.7)
+    assert found.refiner == Refiner(model="refiner [0123456789]", switch_at=0.7)
+    assert _one(prompt="a", refiner_checkpoint="refiner").refiner == Refiner(model="refiner", switch_at=0.8)
+    assert _one(prompt="a", refiner_checkpoint="None").refiner is None
+    never = _text(prompt="a", refiner_checkpoint="refiner", refiner_switch_at=1.0)
+    assert isinstance(never.requests[0], Txt2ImgRequest)
+    assert (never.requests[0].refiner, len(never.notes)) == (None, 1)
+    assert _pictures(prompt="a", refiner_checkpoint="refiner").notes == ["refiner_checkpoint is ignored"]
 
 
 def test_settings_of_the_request_stand_over_those_of_the_key() -> None:
