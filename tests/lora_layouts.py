@@ -146,12 +146,20 @@ def layers_of(module: torch.nn.Module, ends: tuple[str, ...]) -> dict[str, Any]:
 
 
 def make(
-    kind: str, unet: torch.nn.Module | None, text_encoder: torch.nn.Module | None = None, seed: int = 0
+    kind: str,
+    unet: torch.nn.Module | None,
+    text_encoder: torch.nn.Module | None = None,
+    seed: int = 0,
+    *,
+    text_encoder_2: torch.nn.Module | None = None,
 ) -> dict[str, dict[str, Made]]:
-    """Make an adapter of a kind for both components: component -> path of the layer -> what was made."""
+    """Make an adapter of a kind for each component: component -> path of the layer -> what was made."""
     generator = torch.Generator().manual_seed(seed)
     made: dict[str, dict[str, Made]] = {}
-    for component, module, ends in (("unet", unet, UNET_LAYERS), ("text_encoder", text_encoder, TEXT_LAYERS)):
+    parts = [("unet", unet, UNET_LAYERS), ("text_encoder", text_encoder, TEXT_LAYERS)]
+    if text_encoder_2 is not None:
+        parts.append(("text_encoder_2", text_encoder_2, TEXT_LAYERS))
+    for component, module, ends in parts:
         layers = {} if module is None else layers_of(module, ends)
         made[component] = {path: MAKERS[kind](layer.weight.shape, generator) for path, layer in layers.items()}
     return made
@@ -159,13 +167,14 @@ def make(
 
 def write_kohya(made: dict[str, dict[str, Made]], path: Path, *, original: bool = False) -> Path:
     """Write in kohya's and LyCORIS' layout; `original` names the UNet's blocks as the original code did."""
-    prefixes = {"unet": "lora_unet_", "text_encoder": "lora_te_"}
+    first = "lora_te1_" if "text_encoder_2" in made else "lora_te_"
+    prefixes = {"unet": "lora_unet_", "text_encoder": first, "text_encoder_2": "lora_te2_"}
     tensors: Weights = {}
     for component, layers in made.items():
         names = original_names(layers) if original and component == "unet" else {}
         for layer, (parts, _) in layers.items():
             name = names.get(layer, layer)
-            if component == "text_encoder":
+            if component.startswith("text_encoder"):
                 name = f"text_model.{name.removeprefix('text_model.')}"
             start = prefixes[component] + name.replace(".", "_")
             tensors |= {f"{start}.{end}": tensor for end, tensor in parts.items()}
