@@ -126,7 +126,8 @@ class PlainCalls:
             extra: dict[str, Any] = {}
             if count:
                 nets = [
-                    _DIFFUSERS.ControlNetModel.from_pretrained(self._folder / each.model) for each in wanted.controls
+                    _DIFFUSERS.ControlNetModel.from_pretrained(self._folder / str(each.model))
+                    for each in wanted.controls
                 ]
                 extra["controlnet"] = nets[0] if count == 1 else nets
             classes = _CLASSES[wanted.model.partition("-")[0]]
