@@ -7,7 +7,10 @@ import torch
 
 from jobs.errors import ModelDamaged
 from models_registry.entries import Layout, ModelEntry
-from pipelines.reading import check_component, name_failure, quieten, read_component
+from pipelines.reading import CONFIG, check_component, name_failure, quieten, read_component, read_json
+
+#: One for the denoisers of each kind.
+_CLASSES = frozenset({"ControlNetModel", "SD3ControlNetModel", "FluxControlNetModel"})
 
 
 def load_controlnet(entry: ModelEntry, device: torch.device, dtype: torch.dtype) -> Any:
@@ -16,6 +19,9 @@ def load_controlnet(entry: ModelEntry, device: torch.device, dtype: torch.dtype)
         raise ModelDamaged(f"{entry.path}: a ControlNet is read from a folder with config.json, not from a single file")
     quieten()
     variant = check_component(entry.path)
-    return name_failure(
-        entry.path, lambda: read_component(diffusers.ControlNetModel, entry.path, variant, dtype).to(device)
-    )
+    content = read_json(entry.path / CONFIG)
+    name = str(content.get("_class_name") if isinstance(content, dict) else None)
+    if name not in _CLASSES:
+        raise ModelDamaged(f"{entry.path / CONFIG} describes a {name}, which is no ControlNet that can be used")
+    cls = getattr(diffusers, name)
+    return name_failure(entry.path, lambda: read_component(cls, entry.path, variant, dtype).to(device))

@@ -27,11 +27,25 @@ _SHIFTING = (
 _TRAILING = "trailing"
 
 
-class FlowEuler(_DIFFUSERS.FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
-    """Take straight steps, spaced as the pipeline wants it or as was asked."""
+class _Flow:
+    """What a run may set beside what the classes of diffusers know."""
 
     #: `trailing` ends one step above no noise, `linspace` at the least noise of the training; None leaves it to the pipeline.
     spacing: str | None = None
+    #: How many steps from noise are left out before those that are drawn, for pipelines that have no strength of their own.
+    left_out: int = 0
+
+    def _leave_out(self) -> None:
+        if self.left_out:
+            own: Any = self
+            own.num_inference_steps -= self.left_out
+            begin = self.left_out * own.order
+            own.timesteps = own.timesteps[begin:]
+            own.set_begin_index(begin)
+
+
+class FlowEuler(_Flow, _DIFFUSERS.FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
+    """Take straight steps, spaced as the pipeline wants it or as was asked."""
 
     def set_timesteps(
         self,
@@ -42,20 +56,22 @@ class FlowEuler(_DIFFUSERS.FlowMatchEulerDiscreteScheduler):  # type: ignore[mis
         timesteps: Any = None,
     ) -> None:
         """Choose the noise levels of a run."""
-        if self.spacing is not None and num_inference_steps is not None:
-            sigmas = _trailing(num_inference_steps) if self.spacing == _TRAILING else None
+        if num_inference_steps is not None:
+            num_inference_steps += self.left_out
+            if self.spacing is not None:
+                sigmas = _trailing(num_inference_steps) if self.spacing == _TRAILING else None
         super().set_timesteps(num_inference_steps, device=device, sigmas=sigmas, mu=mu, timesteps=timesteps)
+        self._leave_out()
 
 
-class FlowHeun(_DIFFUSERS.FlowMatchHeunDiscreteScheduler):  # type: ignore[misc]
+class FlowHeun(_Flow, _DIFFUSERS.FlowMatchHeunDiscreteScheduler):  # type: ignore[misc]
     """Ask twice a step, at noise levels that may be given and shifted by the picture's size."""
-
-    spacing: str | None = None
 
     def set_timesteps(
         self, num_inference_steps: int, device: Any = None, sigmas: Any = None, mu: float | None = None
     ) -> None:
         """Choose the noise levels of a run; all but the first are asked for twice."""
+        num_inference_steps += self.left_out
         if self.spacing is not None:
             sigmas = _trailing(num_inference_steps) if self.spacing == _TRAILING else None
         super().set_timesteps(num_inference_steps, device=device)
@@ -70,29 +86,38 @@ class FlowHeun(_DIFFUSERS.FlowMatchHeunDiscreteScheduler):  # type: ignore[misc]
         twice = torch.cat([once[:1], once[1:].repeat_interleave(2)])
         self.timesteps = twice * self.config.num_train_timesteps
         self.sigmas = torch.cat([twice, twice.new_zeros(1)])
+        self._leave_out()
 
 
-class FlowLcm(_DIFFUSERS.FlowMatchLCMScheduler):  # type: ignore[misc]
+class FlowLcm(_Flow, _DIFFUSERS.FlowMatchLCMScheduler):  # type: ignore[misc]
     """Guess the end at each step and noise it again."""
 
-    spacing: str | None = None
+    def set_timesteps(
+        self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: float | None = None
+    ) -> None:
+        """Choose the noise levels of a run."""
+        if num_inference_steps is not None:
+            num_inference_steps += self.left_out
+        super().set_timesteps(num_inference_steps, device=device, sigmas=sigmas, mu=mu)
+        self._leave_out()
 
 
-class _Multistep:
+class _Multistep(_Flow):
     """What the solvers that were made for noise lack for flows."""
-
-    spacing: str | None = None
 
     def set_timesteps(
         self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: float | None = None
     ) -> None:
         """Choose the noise levels of a run: the solver's own, because it cannot begin at noise alone."""
-        del sigmas
+        if num_inference_steps is None:
+            num_inference_steps = len(sigmas)
+        num_inference_steps += self.left_out
         parent: Any = super()
         if _by_size(self.config):  # type: ignore[attr-defined]
             parent.set_timesteps(num_inference_steps, device=device, mu=mu)
         else:
             parent.set_timesteps(num_inference_steps, device=device)
+        self._leave_out()
 
     def scale_noise(self, sample: torch.Tensor, timestep: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Return a picture's latents at the noise level where the run stands."""

@@ -248,14 +248,17 @@ class Body:
         warm_up = self.rounds - self._passes[self.number].steps * order
         return done == self.rounds or (done > warm_up and done % order == 0)
 
-    def _on_step_end(self, _pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    def _on_step_end(self, pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         changed: dict[str, Any] = {}
         if self._resume is not None:
             if index < self._resume.index:
                 return changed
             changed["latents"] = self._wake(self._resume, tensors["latents"].device)
-        elif self._counts(index + 1):
-            self.step += 1
+        else:
+            self.step += self._counts(index + 1)
+            # Pipelines of our own may finish a step by more than the scheduler does.
+            if hasattr(type(pipe), "after_step"):
+                changed["latents"] = pipe.after_step(index, tensors["latents"])
         self.index = index
         self.latents = changed.get("latents", tensors["latents"])
         self._pause(Ask("step"))

@@ -67,8 +67,8 @@ class Family(ABC):
     )
     #: Components that LoRAs may change.
     hosted: ClassVar[tuple[Component, ...]] = ("unet", "text_encoder")
-    #: The diffusers classes it draws with.
-    pipe_classes: ClassVar[Mapping[PipeKey, str]]
+    #: The classes it draws with, those of diffusers by name.
+    pipe_classes: ClassVar[Mapping[PipeKey, str | type]]
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ from pipelines.tasks.setting import Setting, strength_for_flows
 #: The library ships no types for these classes.
 _DIFFUSERS: Any = diffusers
 
-_CLASSES: Final[Mapping[PipeKey, str]] = MappingProxyType(
+_CLASSES: Final[Mapping[PipeKey, str | type]] = MappingProxyType(
     {
         PipeKey("txt2img", controlled=False): "FluxPipeline",
         PipeKey("img2img", controlled=False): "FluxImg2ImgPipeline",
@@ -41,11 +41,11 @@ _CLASSES: Final[Mapping[PipeKey, str]] = MappingProxyType(
     }
 )
 #: Of the checkpoint whose first layer reads a masked picture and its mask beside the latents.
-_FILL_CLASSES: Final[Mapping[PipeKey, str]] = MappingProxyType(
+_FILL_CLASSES: Final[Mapping[PipeKey, str | type]] = MappingProxyType(
     {PipeKey("inpaint", controlled=False): "FluxFillPipeline"}
 )
 #: Of those whose first layer reads a control picture.
-_CONTROL_CLASSES: Final[Mapping[PipeKey, str]] = MappingProxyType(
+_CONTROL_CLASSES: Final[Mapping[PipeKey, str | type]] = MappingProxyType(
     {
         PipeKey("txt2img", controlled=False): "FluxControlPipeline",
         PipeKey("img2img", controlled=False): "FluxControlImg2ImgPipeline",
@@ -62,7 +62,7 @@ class Flux(Family):
 
     name = "flux"
     hosted: ClassVar[tuple[Component, ...]] = ("transformer", "text_encoder")
-    pipe_classes: ClassVar[Mapping[PipeKey, str]] = _CLASSES
+    pipe_classes: ClassVar[Mapping[PipeKey, str | type]] = _CLASSES
 
     def __init__(
         self, pipe: Any, entry: ModelEntry, preview_matrix: PreviewMatrix, counters: Counters, shelf: Shelf
@@ -94,6 +94,7 @@ class Flux(Family):
             adapted.applied,
             strength=strength_for_flows,
             sized=frozenset({"txt2img", "img2img", "inpaint"}),
+            reads_control=self.reads_control,
             plain_controls=frozenset(),
             together=_together,
             spatial=self._spatial,
@@ -132,5 +133,6 @@ def prompt_embeddings(pipe: Any, prompt: str, t5_tokens: int) -> dict[str, torch
     return {"prompt_embeds": t5[""], "pooled_prompt_embeds": pooled}
 
 
-def _together(networks: Sequence[Any]) -> Any:
-    return _DIFFUSERS.FluxMultiControlNetModel(list(networks))
+def _together(networks: Sequence[Any]) -> tuple[Any, Mapping[str, Any]]:
+    # Each pipeline reads a list, and some read nothing else.
+    return _DIFFUSERS.FluxMultiControlNetModel(list(networks)), {"control_mode": [None] * len(networks)}

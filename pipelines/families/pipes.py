@@ -21,18 +21,20 @@ class PipeKey(NamedTuple):
 class Pipes:
     """Build pipelines around the components of one that is loaded."""
 
-    def __init__(self, pipe: Any, classes: Mapping[PipeKey, str]) -> None:
+    def __init__(self, pipe: Any, classes: Mapping[PipeKey, str | type]) -> None:
         self._pipe = pipe
         self._classes = classes
         self._built: dict[str, Any] = {type(pipe).__name__: pipe}
 
     def take(self, task: str, *, controlled: bool = False) -> Any:
         """Return the pipeline for a task; where ControlNets guide it, they are the run's own components."""
-        name = self._classes.get(PipeKey(task, controlled))
-        if name is None:
+        wanted = self._classes.get(PipeKey(task, controlled))
+        if wanted is None:
             raise DrawingFailed(f"this model draws no {task}{' with ControlNets' if controlled else ''}")
+        name = wanted if isinstance(wanted, str) else wanted.__name__
         if name not in self._built:
-            self._built[name] = _around(getattr(diffusers, name), self._pipe)
+            cls = getattr(diffusers, wanted) if isinstance(wanted, str) else wanted
+            self._built[name] = _around(cls, self._pipe)
         return self._built[name]
 
     def draws(self, task: str) -> bool:

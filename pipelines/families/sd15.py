@@ -22,7 +22,7 @@ class StableDiffusion15(Family):
     """Draw with a Stable Diffusion 1.x checkpoint."""
 
     name = "sd15"
-    pipe_classes: ClassVar[Mapping[PipeKey, str]] = MappingProxyType(
+    pipe_classes: ClassVar[Mapping[PipeKey, str | type]] = MappingProxyType(
         {
             PipeKey("txt2img", controlled=False): "StableDiffusionPipeline",
             PipeKey("img2img", controlled=False): "StableDiffusionImg2ImgPipeline",

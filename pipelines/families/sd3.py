@@ -15,6 +15,7 @@ from pipelines.adapters.keys import Component
 from pipelines.families.base import Family
 from pipelines.families.pipes import PipeKey
 from pipelines.families.plan import Plan
+from pipelines.families.sd3_pipes import Sd3ControlNetRedraw, Sd3Inpaint, SettledVae
 from pipelines.prompts import encode_prompts, text_encoders
 from pipelines.t5 import t5_embeddings
 from pipelines.tasks.planning import plan_task
@@ -29,12 +30,14 @@ class StableDiffusion3(Family):
 
     name = "sd3"
     hosted: ClassVar[tuple[Component, ...]] = ("transformer", "text_encoder", "text_encoder_2")
-    pipe_classes: ClassVar[Mapping[PipeKey, str]] = MappingProxyType(
+    pipe_classes: ClassVar[Mapping[PipeKey, str | type]] = MappingProxyType(
         {
             PipeKey("txt2img", controlled=False): "StableDiffusion3Pipeline",
             PipeKey("img2img", controlled=False): "StableDiffusion3Img2ImgPipeline",
-            PipeKey("inpaint", controlled=False): "StableDiffusion3InpaintPipeline",
+            PipeKey("inpaint", controlled=False): Sd3Inpaint,
             PipeKey("txt2img", controlled=True): "StableDiffusion3ControlNetPipeline",
+            PipeKey("img2img", controlled=True): Sd3ControlNetRedraw,
+            PipeKey("inpaint", controlled=True): Sd3ControlNetRedraw,
         }
     )
 
@@ -47,13 +50,17 @@ class StableDiffusion3(Family):
         adapted = self.adapters.adapt(
             parameters, inputs, lambda _words: prompt_embeddings(self.pipe, parameters.prompt, negative)
         )
+        components = dict(adapted.components)
+        if parameters.controls:
+            # Control pictures are encoded without the run's generator.
+            components["vae"] = SettledVae(components.get("vae", self.pipe.vae))
         return Setting(
             self.pipes,
             inputs,
             self.shelf,
             self.facts.size_step,
             {**adapted.embeddings, "guidance_scale": parameters.guidance_scale},
-            adapted.components,
+            components,
             adapted.applied,
             strength=strength_for_flows,
             sized=frozenset({"txt2img", "img2img", "inpaint"}),
@@ -93,6 +100,6 @@ def _pooled(each: Sequence[torch.Tensor | None]) -> list[torch.Tensor]:
     return found
 
 
-def _together(networks: Sequence[Any]) -> Any:
+def _together(networks: Sequence[Any]) -> tuple[Any, Mapping[str, Any]]:
     cls: Any = diffusers.SD3MultiControlNetModel
-    return cls(list(networks))
+    return cls(list(networks)), {}

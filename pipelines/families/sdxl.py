@@ -26,7 +26,7 @@ from pipelines.shelf import Shelf
 from pipelines.tasks.planning import plan_task
 from pipelines.tasks.setting import Setting
 
-_CLASSES: Mapping[PipeKey, str] = MappingProxyType(
+_CLASSES: Mapping[PipeKey, str | type] = MappingProxyType(
     {
         PipeKey("txt2img", controlled=False): "StableDiffusionXLPipeline",
         PipeKey("img2img", controlled=False): "StableDiffusionXLImg2ImgPipeline",
@@ -37,7 +37,7 @@ _CLASSES: Mapping[PipeKey, str] = MappingProxyType(
     }
 )
 #: The refiner is given a score where the others are given a second size, which only this pipeline knows how to.
-_REFINER_CLASSES: Mapping[PipeKey, str] = MappingProxyType(
+_REFINER_CLASSES: Mapping[PipeKey, str | type] = MappingProxyType(
     {key: name for key, name in _CLASSES.items() if key == PipeKey("img2img", controlled=False)}
 )
 
@@ -47,7 +47,7 @@ class StableDiffusionXL(Family):
 
     name = "sdxl"
     hosted: ClassVar[tuple[Component, ...]] = ("unet", "text_encoder", "text_encoder_2")
-    pipe_classes: ClassVar[Mapping[PipeKey, str]] = _CLASSES
+    pipe_classes: ClassVar[Mapping[PipeKey, str | type]] = _CLASSES
 
     def __init__(
         self, pipe: Any, entry: ModelEntry, preview_matrix: PreviewMatrix, counters: Counters, shelf: Shelf

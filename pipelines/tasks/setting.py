@@ -27,9 +27,9 @@ def strength_for_flows(count: int, steps: int) -> float:
     return 1.0 if count >= steps else (count - 0.5) / steps
 
 
-def _together(networks: Sequence[Any]) -> Any:
+def _together(networks: Sequence[Any]) -> tuple[Any, Mapping[str, Any]]:
     cls: Any = diffusers.MultiControlNetModel
-    return cls(list(networks))
+    return cls(list(networks)), {}
 
 
 def _plain_latents(_size: Size) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -59,10 +59,12 @@ class Setting:
     strength: Callable[[int, int], float] = strength_for
     #: Tasks whose pipelines are told the size; the others take that of the picture.
     sized: frozenset[str] = frozenset({"txt2img", "inpaint"})
+    #: Whether the denoiser reads one control picture by itself, without a ControlNet.
+    reads_control: bool = False
     #: Tasks whose ControlNet pipelines call the control pictures `image`; for the others they are `control_image`.
     plain_controls: frozenset[str] = frozenset({"txt2img"})
-    #: How several ControlNets are made one component.
-    together: Callable[[Sequence[Any]], Any] = _together
+    #: How several ControlNets are made one component, and what pipelines must be told of them beside it.
+    together: Callable[[Sequence[Any]], tuple[Any, Mapping[str, Any]]] = _together
     #: From a size to how its latents are seen as channels x height x width.
     spatial: Callable[[Size], Callable[[torch.Tensor], torch.Tensor]] = _plain_latents
     #: Whether a pipeline for drawing over a picture takes its latents in its place.

@@ -1,0 +1,312 @@
+"""Stable Diffusion 3 and FLUX.1 through the step engine, bit for bit: however a run is stepped, its numbers are those of diffusers."""
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from jobs.contract import DiffusionJob, parse_parameters
+from jobs.errors import DrawingFailed
+from jobs.geometry import steps_per_picture
+from jobs.inputs import Inputs
+from models_registry.entries import Kind, Layout, ModelEntry
+from pipelines.families.base import Family
+from pipelines.loading import load
+from tests.contracts.pipelines.flow_calls import EDGES, HEIGHT, HOLE, PICTURES, SOURCE, WIDTH, PlainFlows, png
+from tests.contracts.pipelines.running import Result, end, take_step
+from tests.tiny import transformers as tiny
+
+_INPAINT = {"task": "inpaint", "image": SOURCE, "mask": HOLE, "mask_blur": 0}
+_IMG2IMG = {"task": "img2img", "image": SOURCE, "strength": 0.6}
+
+
+def _control(model: str | None, **changes: Any) -> dict[str, Any]:
+    return {"model": model, "image": EDGES, "scale": 0.9, **changes}
+
+
+def _two(family: str) -> list[dict[str, Any]]:
+    return [
+        _control(f"{family}-control-0", end=0.5),
+        _control(f"{family}-control-1", image=SOURCE, scale=0.4, start=0.25),
+    ]
+
+
+#: What each case asks for beside the common fields.
+_CASES: Mapping[str, dict[str, Any]] = {
+    "sd3": {"model": "sd3-medium"},
+    "sd3, no guidance": {"model": "sd3-medium", "guidance_scale": 1.0},
+    "sd3, no T5": {"model": "sd3-without-t5"},
+    "sd3.5 medium": {"model": "sd3-5-medium"},
+    "sd3.5 large": {"model": "sd3-5-large", **_IMG2IMG},
+    "sd3, img2img": {"model": "sd3-medium", **_IMG2IMG},
+    "sd3, inpaint": {"model": "sd3-medium", **_INPAINT},
+    "sd3, inpaint half": {"model": "sd3-medium", **_INPAINT, "strength": 0.6},
+    "sd3, control": {"model": "sd3-medium", "controls": [_control("sd3-control-0")]},
+    "sd3, two controls": {"model": "sd3-medium", "controls": _two("sd3")},
+    "sd3, hires latent": {"model": "sd3-medium", "hires": {"scale": 2.0, "strength": 0.6}},
+    "flux dev": {"model": "flux-dev"},
+    "flux schnell": {"model": "flux-schnell", "steps": 4},
+    "flux, img2img": {"model": "flux-dev", **_IMG2IMG},
+    "flux, img2img one step": {"model": "flux-dev", **_IMG2IMG, "strength": 0.2},
+    "flux, inpaint": {"model": "flux-dev", **_INPAINT},
+    "flux, inpaint half": {"model": "flux-dev", **_INPAINT, "strength": 0.6},
+    "flux, control": {"model": "flux-dev", "controls": [_control("flux-control-0")]},
+    "flux, two controls": {"model": "flux-dev", "controls": _two("flux")},
+    "flux, control img2img": {"model": "flux-dev", **_IMG2IMG, "controls": [_control("flux-control-0")]},
+    "flux, two controls img2img": {"model": "flux-dev", **_IMG2IMG, "controls": _two("flux")},
+    "flux, control inpaint": {"model": "flux-dev", **_INPAINT, "controls": [_control("flux-control-0")]},
+    "flux, hires lanczos": {"model": "flux-dev", "hires": {"scale": 2.0, "strength": 0.6, "upscaler": "Lanczos"}},
+    "flux, hires latent": {"model": "flux-dev", "hires": {"scale": 2.0, "strength": 0.6}},
+    "flux canny": {"model": "flux-canny", "controls": [_control(None, scale=1.0)]},
+    "flux canny, img2img": {"model": "flux-canny", **_IMG2IMG, "controls": [_control(None, scale=1.0)]},
+    "flux canny, hires lanczos": {
+        "model": "flux-canny",
+        "controls": [_control(None, scale=1.0)],
+        "hires": {"scale": 2.0, "strength": 0.6, "upscaler": "lanczos"},
+    },
+    "flux fill": {"model": "flux-fill", **_INPAINT, "guidance_scale": 30.0},
+    "flux fill, half": {"model": "flux-fill", **_INPAINT, "strength": 0.6},
+}
+every_case = pytest.mark.parametrize("case", _CASES)
+
+
+def _parameters(case: str | Mapping[str, Any], scheduler: str = "Euler", **changes: Any) -> DiffusionJob:
+    parameters = parse_parameters(
+        {
+            "task": "txt2img",
+            "prompt": "a red circle",
+            "negative_prompt": "blue",
+            "width": WIDTH,
+            "height": HEIGHT,
+            "steps": 5,
+            "guidance_scale": 4.0,
+            "scheduler": scheduler,
+            "seed": 11,
+            "preview_every": 0,
+            **(_CASES[case] if isinstance(case, str) else case),
+            **changes,
+        }
+    )
+    assert isinstance(parameters, DiffusionJob)
+    return parameters
+
+
+class Models(NamedTuple):
+    """The tiny models of this file, loaded, and what a job may refer to."""
+
+    families: Mapping[str, Family]
+    inputs: Inputs
+    folder: Path
+
+    def prepare(self, parameters: DiffusionJob, **options: Any) -> Any:
+        """Start a picture with the family it names."""
+        return self.families[parameters.model].prepare(parameters, 0, self.inputs, **options)
+
+    def draw(self, parameters: DiffusionJob) -> Result:
+        """Draw a picture to its end."""
+        return end(self.families[parameters.model], self.prepare(parameters))
+
+
+def entry_of(folder: Path, family: str, variant: str, kind: Kind = Kind.CHECKPOINT, mark: str = "0") -> ModelEntry:
+    """Describe a folder as the registry would."""
+    return ModelEntry(
+        name=folder.name,
+        kind=kind,
+        layout=Layout.DIFFUSERS,
+        family=family,
+        variant=variant,
+        path=folder,
+        fingerprint=mark * 64,
+        components=(),
+        native_size=64,
+        latent_factor=8,
+        latent_channels=16,
+    )
+
+
+def _build(folder: Path) -> list[ModelEntry]:
+    entries = [
+        entry_of(tiny.build_sd3_medium(folder / "sd3-medium"), "sd3", "medium"),
+        entry_of(tiny.build_sd3_without_t5(folder / "sd3-without-t5"), "sd3", "medium"),
+        entry_of(tiny.build_sd35_medium(folder / "sd3-5-medium"), "sd3", "3.5-medium"),
+        entry_of(tiny.build_sd35_large(folder / "sd3-5-large"), "sd3", "3.5-large"),
+        entry_of(tiny.build_flux_dev(folder / "flux-dev"), "flux", "dev"),
+        entry_of(tiny.build_flux_schnell(folder / "flux-schnell"), "flux", "schnell"),
+        entry_of(tiny.build_flux_canny(folder / "flux-canny"), "flux", "canny"),
+        entry_of(tiny.build_flux_fill(folder / "flux-fill"), "flux", "fill"),
+    ]
+    for place in (0, 1):
+        for family, build in (("sd3", tiny.build_sd3_controlnet), ("flux", tiny.build_flux_controlnet)):
+            path = build(folder / f"{family}-control-{place}", 2 + place)
+            entries.append(entry_of(path, family, "", Kind.CONTROLNET, f"{place + 1}{family[0]}"[:1]))
+    return entries
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
+    """Build and load the checkpoints; the ControlNets are loaded when they are named."""
+    folder = tmp_path_factory.mktemp("flows")
+    entries = _build(folder)
+    families = {entry.name: load(entry, "cpu") for entry in entries if entry.kind is Kind.CHECKPOINT}
+    pictures = {ref: png(picture) for ref, picture in PICTURES.items()}
+    yield Models(families, Inputs({entry.ref: entry for entry in entries}, pictures), folder)
+    assert not [state for family in families.values() for state in family.open_states]
+    for family in families.values():
+        family.close()
+
+
+@pytest.fixture(scope="module")
+def plain(models: Models) -> PlainFlows:
+    """Return diffusers' own pipelines over the same files."""
+    return PlainFlows(models.folder)
+
+
+@every_case
+def test_stepped_run_equals_the_plain_calls(models: Models, plain: PlainFlows, case: str) -> None:
+    """Pausing at every model call changes nothing, alone and between the steps of a neighbour that is then cancelled."""
+    wanted = _parameters(case)
+    family = models.families[wanted.model]
+    right = plain(wanted)
+    assert models.draw(wanted).same(right)
+    neighbour = models.prepare(_parameters(case, seed=3, prompt="a blue square"))
+    state = models.prepare(wanted)
+    take_step(family, [neighbour, state])
+    neighbour.close()
+    assert end(family, state).same(right)
+    if wanted.task == "txt2img" and not wanted.controls and "hires" not in case:
+        unipc = _parameters(case, "UniPC")
+        assert models.draw(unipc).same(plain(unipc))
+
+
+@every_case
+def test_run_counts_its_steps_and_shows_a_preview(models: Models, case: str) -> None:
+    """Steps rise by one to the total that the job was told, over every pass, and each has a preview of the right form."""
+    wanted = _parameters(case)
+    state = models.prepare(wanted)
+    total = steps_per_picture(wanted)
+    assert (state.step, state.total) == (0, total)
+    for step in range(1, total + 1):
+        take_step(models.families[wanted.model], [state])
+        assert state.step == step
+        preview = state.preview()
+        assert preview is not None
+        assert preview.shape[1] * HEIGHT == preview.shape[0] * WIDTH
+    state.close()
+
+
+@pytest.fixture(scope="module")
+def resumed_elsewhere(models: Models, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Result]]:
+    """Interrupt every case in the middle; return what a new process makes of the checkpoints."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    cases: list[dict[str, Any]] = []
+    for case in _CASES:
+        # With noise at each step, whose state a checkpoint must hold.
+        for scheduler in ("Euler", "DPM++ 2M SDE") if case in {"flux dev", "sd3"} else ("Euler",):
+            wanted = _parameters(case, scheduler)
+            state = models.prepare(wanted)
+            middle = state.total // 2
+            while state.step < max(1, middle):
+                take_step(models.families[wanted.model], [state])
+            name = f"{len(cases)}.checkpoint"
+            (folder / name).write_bytes(state.checkpoint().to_bytes())
+            state.close()
+            cases.append(
+                {
+                    "case": f"{case} {scheduler}",
+                    "file": name,
+                    "model": wanted.model,
+                    "parameters": wanted.model_dump(mode="json"),
+                }
+            )
+    order = {
+        "entries": [entry.model_dump(mode="json") for entry in models.inputs.models.values()],
+        "pictures": {ref: base64.b64encode(data).decode() for ref, data in models.inputs.pictures.items()},
+        "threads": torch.get_num_threads(),
+        "cases": cases,
+    }
+    (folder / "cases.json").write_text(json.dumps(order))
+    subprocess.run([sys.executable, Path(__file__).with_name("resume_process.py"), folder], check=True, timeout=180)
+    results: dict[str, list[Result]] = {}
+    for each in cases:
+        with np.load(folder / f"{each['file']}.npz") as arrays:
+            results.setdefault(str(each["case"]), []).append(Result(arrays["latents"], arrays["picture"]))
+    return results
+
+
+@every_case
+def test_run_resumed_in_a_new_process_is_the_same(
+    models: Models, resumed_elsewhere: dict[str, list[Result]], case: str
+) -> None:
+    """A checkpoint leads another process to the same bits, with noise on the way too."""
+    for scheduler in ("Euler", "DPM++ 2M SDE") if case in {"flux dev", "sd3"} else ("Euler",):
+        (found,) = resumed_elsewhere[f"{case} {scheduler}"]
+        assert found.same(models.draw(_parameters(case, scheduler)))
+
+
+@pytest.mark.parametrize("task", [_IMG2IMG, {**_INPAINT, "strength": 0.6}], ids=["img2img", "inpaint"])
+def test_control_over_a_picture_is_that_of_no_control_at_weight_nothing(models: Models, task: dict[str, Any]) -> None:
+    """Diffusers has no such pipeline for Stable Diffusion 3: ours adds to the plain task what the ControlNet says, and nothing else."""
+    wanted = {"model": "sd3-medium", **task}
+    without = models.draw(_parameters(wanted))
+    silent = _parameters(wanted, controls=[_control("sd3-control-0", scale=0.0)])
+    assert models.draw(silent).same(without)
+    heard = _parameters(wanted, controls=[_control("sd3-control-0")])
+    right = models.draw(heard)
+    assert not right.same(without)
+    kept = models.prepare(heard)
+    take_step(models.families["sd3-medium"], [kept])
+    checkpoint = kept.checkpoint()
+    kept.close()
+    assert end(models.families["sd3-medium"], models.prepare(heard, resume=checkpoint)).same(right)
+
+
+@pytest.mark.parametrize("case", ["sd3", "flux dev"])
+def test_emphasis_and_long_prompts_are_heard(models: Models, case: str) -> None:
+    """Weights change the picture, brackets without a meaning do not, and a long prompt is not cut at a window."""
+    plain = models.draw(_parameters(case))
+    assert not models.draw(_parameters(case, prompt="a (red:1.5) circle")).same(plain)
+    assert models.draw(_parameters(case, prompt="a red circle")).same(plain)
+    words = "a red circle " * 20
+    long = [models.draw(_parameters(case, prompt=words + end)) for end in ("on blue", "on green")]
+    assert not long[0].same(long[1])
+
+
+def test_more_tokens_than_t5_reads_are_refused(models: Models) -> None:
+    """What the model could not see is never dropped in silence."""
+    with pytest.raises(DrawingFailed, match="at most 512"):
+        models.prepare(_parameters("flux dev", prompt="a red circle " * 60))
+
+
+def test_own_control_cannot_be_weighed(models: Models) -> None:
+    """A model that reads a control picture reads it whole: what it would ignore is refused, and so is a job without one."""
+    for controls in ([], [_control(None)], [_control(None, scale=1.0)] * 2, [_control("flux-control-0", scale=1.0)]):
+        with pytest.raises(DrawingFailed, match="control picture"):
+            models.prepare(_parameters({"model": "flux-canny", "controls": controls}))
+    with pytest.raises(DrawingFailed, match="needs a ControlNet"):
+        models.prepare(_parameters({"model": "flux-dev", "controls": [_control(None)]}))
+
+
+def test_latents_enlarged_for_a_pipeline_that_takes_none_are_decoded(models: Models) -> None:
+    """A second pass over latents draws too where its pipeline wants a picture."""
+    own = {"model": "flux-canny", "controls": [_control(None, scale=1.0)]}
+    guided = {"model": "flux-dev", "controls": [_control("flux-control-0")]}
+    for wanted in (own, guided):
+        by = [
+            models.draw(_parameters({**wanted, "hires": {"scale": 2.0, "strength": 0.6, "upscaler": upscaler}}))
+            for upscaler in ("latent", "lanczos")
+        ]
+        assert by[0].picture.shape == by[1].picture.shape == (2 * HEIGHT, 2 * WIDTH, 3)
+        assert not by[0].same(by[1])
+
+
+def test_checkpoint_without_the_task_refuses_it(models: Models) -> None:
+    """A network that reads a mask has nothing to read without one."""
+    with pytest.raises(DrawingFailed, match="flux-fill draws no txt2img"):
+        models.prepare(_parameters({"model": "flux-fill"}))
