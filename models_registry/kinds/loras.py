@@ -13,11 +13,9 @@ from typing import Final
 from models_registry.bounded_files import Reads
 from models_registry.entries import Kind
 from models_registry.findings import Findings, component, of_one_file
-from models_registry.kinds.unets import family_of_width
+from models_registry.kinds.lora_families import Shape, tell_family
 from models_registry.refusals import Unrecognised, WeightsMismatch
 from models_registry.safetensors_header import Header
-
-Shape = tuple[int, ...]
 
 #: End of a tensor's name → its part in what is added to a layer.
 _PARTS: Final[Mapping[str, str]] = MappingProxyType(
@@ -42,33 +40,11 @@ _PARTS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 _END: Final = re.compile("(?:" + "|".join(re.escape(end) for end in sorted(_PARTS, key=len, reverse=True)) + ")$")
-#: Beginning of a layer's name → the family that has it; looked at before our own.
-_OTHERS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "lora_te1_": "SDXL",
-        "lora_te2_": "SDXL",
-        "lora_te3_": "Stable Diffusion 3",
-        "text_encoder_2.": "SDXL",
-        "text_encoder_3.": "Stable Diffusion 3",
-        "lora_unet_double_blocks": "FLUX.1",
-        "lora_unet_single_blocks": "FLUX.1",
-        "lora_unet_joint_blocks": "Stable Diffusion 3",
-        "lora_transformer_": "a transformer (FLUX.1 and others)",
-        "transformer.": "a transformer (FLUX.1 and others)",
-        "diffusion_model.": "a transformer (FLUX.1 and others)",
-        "lora_prior_": "Stable Cascade",
-    }
-)
-_OWN: Final = ("lora_unet_", "lora_te_", "unet.", "text_encoder.", "down_blocks.", "mid_block.", "up_blocks.")
 #: Names that only LoRAs have, so that those of unknown kinds are called LoRAs as well.
 _KOHYA: Final = ("lora_unet_", "lora_te")
-#: Layers whose inputs are text features.
-_READS_TEXT: Final = re.compile(
-    r"(?:attn2[._](?:processor\.)?to_[kv]|(?:lora_te_|text_encoder\.).*(?:self_attn[._][qkv]_proj|mlp[._]fc1))$"
-)
-#: Stable Diffusion 1.x has one transformer block in each attention; SDXL has up to ten.
-_DEEP: Final = re.compile(r"transformer_blocks[._][1-9]")
 _CONVOLUTION: Final = 4
+#: What trainers write about the model they trained on.
+_SAID: Final = ("modelspec.architecture", "ss_base_model_version", "modelspec.title", "base_model")
 
 
 def from_file(header: Header, _: Reads) -> Findings | None:
@@ -78,20 +54,18 @@ def from_file(header: Header, _: Reads) -> Findings | None:
         if not any(name.startswith(_KOHYA) for name in header.tensors):
             return None
         raise Unrecognised(header.path, f"is a LoRA of an unknown kind: {min(header.tensors)[:80]!r}")
-    _refuse_other_families(header.path, layers)
     if others:
         raise Unrecognised(header.path, f"is a LoRA with parts of an unknown kind: {others[0][:80]!r}")
     for layer, parts in layers.items():
         _check_layer(header.path, layer, parts)
-    text_width = _text_width(header.path, layers)
+    made = tell_family(header.path, layers, " ".join(header.metadata.get(key, "") for key in _SAID))
     return Findings(
         kind=Kind.LORA,
-        family=family_of_width(text_width) or "sd15",
         weights=of_one_file(header),
         components=(component("lora", header.tensors.values()),),
         variant=_variant(layers),
-        text_width=text_width,
         rank=max((rank for parts in layers.values() for rank in _ranks(parts)), default=None),
+        **made._asdict(),
     )
 
 
@@ -106,17 +80,6 @@ def _layers(header: Header) -> tuple[dict[str, dict[str, Shape]], list[str]]:
         else:
             layers[name[: end.start()]][_PARTS[end[0]]] = tensor.shape
     return layers, others
-
-
-def _refuse_other_families(path: Path, layers: Mapping[str, object]) -> None:
-    for layer in layers:
-        other = next((title for start, title in _OTHERS.items() if layer.startswith(start)), None)
-        if other is None and _DEEP.search(layer):
-            other = "SDXL"
-        if other is not None:
-            raise Unrecognised(path, f"is a LoRA for {other}, which is not supported yet")
-        if not layer.startswith(_OWN):
-            raise Unrecognised(path, f"is a LoRA for a layer that Stable Diffusion 1.x does not have: {layer[:80]!r}")
 
 
 def _check_layer(path: Path, layer: str, parts: Mapping[str, Shape]) -> None:
@@ -136,23 +99,6 @@ def _check_layer(path: Path, layer: str, parts: Mapping[str, Shape]) -> None:
         raise WeightsMismatch(
             path, f"has halves of {layer[:80]!r} that do not fit: {list(parts['down'])} and {list(parts['up'])}"
         )
-
-
-def _text_width(path: Path, layers: Mapping[str, Mapping[str, Shape]]) -> int | None:
-    widths = {_inputs(parts) for layer, parts in layers.items() if _READS_TEXT.search(layer)}
-    if len(widths) > 1:
-        raise WeightsMismatch(path, f"reads text features of several widths: {sorted(widths)}")
-    return next(iter(widths), None)
-
-
-def _inputs(parts: Mapping[str, Shape]) -> int:
-    """Return how many features a linear layer reads."""
-    if "down" in parts:
-        return parts["down"][1]
-    if "hada_w1_b" in parts:
-        return parts["hada_w1_b"][1]
-    first, second = (parts.get(f"lokr_{w}") or parts[f"lokr_{w}_b"] for w in ("w1", "w2"))
-    return first[1] * second[1]
 
 
 def _ranks(parts: Mapping[str, Shape]) -> Iterator[int]:

@@ -30,6 +30,11 @@ def plain(layer: str, rank: int = 4, inputs: int = WIDTH) -> Shapes:
     }
 
 
+def pair(layer: str, inputs: int, outputs: int, rank: int = 4) -> Shapes:
+    """Return peft's tensors of one linear layer."""
+    return {f"{layer}.lora_A.weight": (rank, inputs), f"{layer}.lora_B.weight": (outputs, rank)}
+
+
 def loha(layer: str, rank: int = 4, inputs: int = WIDTH) -> Shapes:
     """Return LyCORIS' tensors of one LoHa layer."""
     return {
@@ -132,24 +137,113 @@ def test_detect_recognises_every_layout_of_loras(tmp_path: Path, name: str) -> N
     assert reads.reads <= 4
 
 
-TRANSFORMER = "transformer.single_transformer_blocks.0.attn.to_k"
-REFUSED: dict[str, tuple[Shapes, str, str]] = {
-    "SDXL by its text encoders": (plain("lora_te2_text_model_encoder_layers_0_mlp_fc1"), "unrecognised", "SDXL"),
-    "SDXL by its depth": (
-        plain("lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_k", inputs=640),
-        "unrecognised",
-        "SDXL",
+_BLOCK = "transformer.transformer_blocks.0.attn"
+_FC1 = "_text_model_encoder_layers_0_mlp_fc1"
+_FIRST_TEXT, _SECOND_TEXT = (
+    f"{each}.text_model.encoder.layers.0.mlp.fc1" for each in ("text_encoder", "text_encoder_2")
+)
+#: Layout → tensors, metadata, family, width of the text features, width of the network.
+FAMILIES: dict[str, tuple[Shapes, dict[str, str], str, int | None, int | None]] = {
+    "SDXL by its text encoders": (plain(f"lora_te2{_FC1}", inputs=1280), {}, "sdxl", None, None),
+    "SDXL by both text encoders": (
+        {**plain(f"lora_te1{_FC1}", inputs=768), **plain(f"lora_te2{_FC1}", inputs=1280)}, {}, "sdxl", 2048, None,
     ),
-    "FLUX of kohya": (plain("lora_unet_double_blocks_0_img_attn_proj"), "unrecognised", "FLUX.1"),
-    "FLUX of diffusers": (
-        {f"{TRANSFORMER}.lora_A.weight": (4, 64), f"{TRANSFORMER}.lora_B.weight": (64, 4)},
+    "SDXL of diffusers": ({**pair(_FIRST_TEXT, 32, 64), **pair(_SECOND_TEXT, 48, 96)}, {}, "sdxl", 80, None),
+    "SDXL by its depth": (
+        plain("lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_k", inputs=640), {}, "sdxl", None, None,
+    ),
+    "SDXL by its width": (plain(KOHYA, inputs=2048), {}, "sdxl", 2048, None),
+    "SD 2 by its width": (plain(KOHYA, inputs=1024), {}, "sd2", 1024, None),
+    "SD 2 by what is around its attention": (
+        {**plain(KOHYA, inputs=64), **plain("lora_unet_down_blocks_0_attentions_0_proj_in", inputs=32)}, {}, "sd2", 64, None,
+    ),
+    "SD 1 by what is around its attention": (
+        {
+            **plain(KOHYA, inputs=64),
+            "lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": (4, 32, 1, 1),
+            "lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight": (32, 4, 1, 1),
+        },
+        {}, "sd15", 64, None,
+    ),
+    "SD 1 with its first level": (
+        {**plain(KOHYA), **plain(KOHYA.replace("attn2_to_k", "attn1_to_q"), inputs=320)}, {}, "sd15", 768, 320,
+    ),
+    "SD 1, original blocks": (
+        plain("lora_unet_input_blocks_1_1_transformer_blocks_0_attn1_to_q", inputs=320), {}, "sd15", None, 320,
+    ),
+    "FLUX of kohya": (plain("lora_unet_double_blocks_0_img_attn_qkv", inputs=3072), {}, "flux", None, 3072),
+    "FLUX of kohya, single blocks": (
+        {
+            "lora_unet_single_blocks_0_linear1.lora_down.weight": (4, 3072),
+            "lora_unet_single_blocks_0_linear1.lora_up.weight": (7 * 3072, 4),
+            **plain(f"lora_te1{_FC1}", inputs=768),
+        },
+        {}, "flux", None, 3072,
+    ),
+    "FLUX of diffusers": (pair("transformer.single_transformer_blocks.0.attn.to_q", 128, 128), {}, "flux", None, 128),
+    "FLUX of diffusers, two streams alone": (pair(f"{_BLOCK}.add_q_proj", 3072, 3072), {}, "flux", None, 3072),
+    "FLUX of OneTrainer": (
+        plain("lora_transformer_single_transformer_blocks_0_attn_to_q", inputs=3072), {}, "flux", None, 3072,
+    ),
+    "FLUX of BFL": (pair("diffusion_model.double_blocks.0.txt_attn.qkv", 3072, 9216), {}, "flux", None, 3072),
+    "FLUX of BFL, bare": (pair("double_blocks.0.img_attn.qkv", 128, 384), {}, "flux", None, 128),
+    "FLUX with its text": (
+        {**pair("transformer.context_embedder", 4096, 3072), **pair("transformer.single_transformer_blocks.0.proj_mlp", 3072, 8)},
+        {}, "flux", 4096, None,
+    ),
+    "SD 3 of kohya": (plain("lora_unet_joint_blocks_0_x_block_attn_qkv", inputs=1536), {}, "sd3", None, 1536),
+    "SD 3 native": (pair("diffusion_model.joint_blocks.0.context_block.attn.qkv", 2432, 7296), {}, "sd3", None, 2432),
+    "SD 3 of diffusers": (pair(f"{_BLOCK}.add_q_proj", 1536, 1536), {}, "sd3", None, 1536),
+    "SD 3.5 large of diffusers": (pair(f"{_BLOCK}.to_q", 2432, 2432), {}, "sd3", None, 2432),
+    "a small SD 3 by its blocks": (pair("transformer.transformer_blocks.21.attn.to_q", 64, 64), {}, "sd3", None, 64),
+    "a small SD 3.5 medium": (pair("transformer.transformer_blocks.0.attn2.to_q", 64, 64), {}, "sd3", None, 64),
+    "a small SD 3 by its words": (
+        pair(f"{_BLOCK}.to_q", 64, 64), {"modelspec.architecture": "stable-diffusion-3-medium/lora"}, "sd3", None, 64,
+    ),
+    "a small FLUX by its words": (pair(f"{_BLOCK}.to_q", 64, 64), {"ss_base_model_version": "flux1"}, "flux", None, 64),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_detect_tells_what_a_lora_was_made_for(tmp_path: Path, name: str) -> None:
+    """The layers that it changes, and their widths, tell the family and which of its sizes."""
+    shapes, metadata, family, text_width, width = FAMILIES[name]
+    entry = detect(write_tensors(tmp_path / "style.safetensors", shapes, metadata=metadata), Reads())
+    assert (entry.kind, entry.family, entry.text_width, entry.width) == (Kind.LORA, family, text_width, width)
+
+
+REFUSED: dict[str, tuple[Shapes, str, str]] = {
+    "FLUX.2 by its widths": (
+        pair("diffusion_model.single_blocks.0.linear1", 3072, 9 * 3072),
         "unrecognised",
-        "transformer",
+        "another FLUX",
+    ),
+    "FLUX.2 of diffusers": (
+        pair("transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj", 3072, 9 * 3072),
+        "unrecognised",
+        "FLUX.2",
+    ),
+    "Qwen-Image": (pair("transformer.transformer_blocks.0.img_mlp.net.2", 64, 64), "unrecognised", "Qwen-Image"),
+    "Z-Image": (pair("diffusion_model.layers.0.attention.to_q", 64, 64), "unrecognised", "Z-Image"),
+    "Stable Cascade": (plain("lora_prior_unet_a"), "unrecognised", "Stable Cascade"),
+    "T5 alone": (plain("lora_te3_encoder_block_0_layer_0_SelfAttention_q"), "unrecognised", "does not say of which"),
+    "a layer that FLUX does not have": (
+        {**pair("transformer.single_transformer_blocks.0.attn.to_q", 64, 64), **pair("transformer.decoder.0", 64, 64)},
+        "unrecognised",
+        "FLUX.1 does not have: 'decoder_0'",
+    ),
+    "two widths of FLUX": (
+        {
+            **pair("transformer.single_transformer_blocks.0.attn.to_q", 64, 64),
+            **pair("transformer.transformer_blocks.0.attn.to_q", 32, 32),
+        },
+        "weights_mismatch",
+        "several widths: [32, 64]",
     ),
     "another network": (
         {"net.a.lora_A.weight": (4, 64), "net.a.lora_B.weight": (64, 4)},
         "unrecognised",
-        "does not have: 'net.a'",
+        "does not have: 'net_a'",
     ),
     "DoRA": ({**plain(KOHYA), f"{KOHYA}.dora_scale": (320, 1)}, "unrecognised", "DoRA"),
     "OFT": ({f"{KOHYA}.oft_blocks": (4, 8, 8)}, "unrecognised", "unknown kind"),
