@@ -102,9 +102,27 @@ class Components:
         return True
 
 
+def parts_of(pipe: Any) -> Mapping[str, torch.nn.Module]:
+    """Return what of a diffusers pipeline has weights, by the names of components."""
+    return {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+
+
 def weigh(part: torch.nn.Module) -> int:
     """Return the bytes of every tensor a part has; what two of its layers share counts once."""
     return sum(each.nbytes for each in (*part.parameters(), *part.buffers()))
+
+
+def footprint(value: Any) -> Mapping[int, int]:
+    """Return what something loaded is made of: the bytes of each part, by what tells it from the others for as long as it is here.
+
+    A module is one part; what has `parts` is those; anything else says its `bytes`.
+    """
+    if isinstance(value, torch.nn.Module):
+        return {id(value): weigh(value)}
+    parts = getattr(value, "parts", None)
+    if parts is None:
+        return {id(value): int(getattr(value, "bytes", 0))}
+    return {id(part): weigh(part) for part in parts.values()}
 
 
 def _is_elsewhere(part: torch.nn.Module, device: torch.device) -> bool:

@@ -7,17 +7,20 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from jobs.errors import DrawingFailed
 from models_registry.entries import Kind, ModelEntry
-from pipelines.components import Components, weigh
+from pipelines.components import Components, footprint
 from pipelines.engine.engine import Counters
 
 #: Reads one component from its files onto a device; raises `ModelMissing`, `ModelDamaged` or `OutOfMemory`.
 Load = Callable[[ModelEntry, torch.device, torch.dtype], Any]
+
+_NOTHING: Mapping[int, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,16 @@ class Shelved:
 
     entry: ModelEntry
     value: Any
-    #: What it weighs on the device.
-    bytes: int
+
+    @property
+    def weights(self) -> Mapping[int, int]:
+        """Return the bytes of each part, by what tells it from the others; checkpoints may have some of them too."""
+        return footprint(self.value)
+
+    @property
+    def bytes(self) -> int:
+        """Return what it weighs on the device."""
+        return sum(self.weights.values())
 
 
 class Shelf:
@@ -46,8 +57,13 @@ class Shelf:
 
     @property
     def bytes(self) -> int:
-        """Return what everything on the shelf weighs."""
-        return sum(each.bytes for each in self._held.values())
+        """Return what everything on the shelf weighs, what two things have in common once."""
+        return sum(self.weights.values())
+
+    @property
+    def weights(self) -> Mapping[int, int]:
+        """Return the bytes of each part of everything on the shelf, by what tells it from the others."""
+        return {part: size for each in self._held.values() for part, size in each.weights.items()}
 
     @property
     def entries(self) -> tuple[ModelEntry, ...]:
@@ -68,21 +84,26 @@ class Shelf:
             if load is None:
                 raise DrawingFailed(f"no loader for a {entry.kind} ({entry.name})")
             value = load(entry, self.device, self.dtype)
-            shelved = Shelved(entry, value, _weight(value))
+            self._held[key] = Shelved(entry, value)
             self._counters.component_loads += 1
-            self._counters.bytes_read += shelved.bytes
-            if self.device.type != "cpu":
-                self._counters.bytes_copied += shelved.bytes
-            self._held[key] = shelved
+            # A checkpoint's components are counted where they are read.
+            if entry.kind is not Kind.CHECKPOINT:
+                self._counters.bytes_read += self._held[key].bytes
+                self._counters.bytes_copied += self._held[key].bytes if self.device.type != "cpu" else 0
         self._held.move_to_end(key)
         return self._held[key].value
 
-    def shrink(self, allowed: int, keep: AbstractSet[tuple[Kind, str]] = frozenset()) -> bool:
-        """Drop the least recently used until at most `allowed` bytes are held, but none of `keep`; return whether some left."""
+    def shrink(
+        self, allowed: int, keep: AbstractSet[tuple[Kind, str]] = frozenset(), beside: Mapping[int, int] = _NOTHING
+    ) -> bool:
+        """Drop the least recently used until at most `allowed` bytes are held, but none of `keep`; return whether some left.
+
+        Parts that others hold `beside` the shelf count as well, and are not freed.
+        """
         leaving = [key for key in self._held if key not in keep]
         left = False
         for key in leaving:
-            if self.bytes <= allowed:
+            if sum({**self.weights, **beside}.values()) <= allowed:
                 break
             del self._held[key]
             left = True
@@ -91,10 +112,3 @@ class Shelf:
     def clear(self) -> None:
         """Drop everything."""
         self._held.clear()
-
-
-def _weight(value: Any) -> int:
-    """Return the bytes of every tensor a component says it has."""
-    if isinstance(value, torch.nn.Module):
-        return weigh(value)
-    return int(getattr(value, "bytes", 0))

@@ -1,11 +1,12 @@
-"""The memory that loaded families really take: storages of tensors, each once."""
+"""The memory that loaded checkpoints really take: storages of tensors, each once."""
 
 from collections.abc import Iterable
 
 from pipelines.families.base import Family
+from pipelines.families.refining import Refiner
 
 
-def storage_bytes(families: Iterable[Family]) -> int:
+def storage_bytes(families: Iterable[Family | Refiner]) -> int:
     """Return the bytes of every storage that a tensor of the families lies in, each once."""
     storages = [
         tensor.untyped_storage()

@@ -50,7 +50,12 @@ class Residency(Generic[Model]):
     @property
     def bytes(self) -> int:
         """Return what everything here weighs together."""
-        return self._bytes({})
+        return sum(self.weights.values())
+
+    @property
+    def weights(self) -> Mapping[int, int]:
+        """Return the bytes of each component of everything here."""
+        return {part: size for each in self._held.values() for part, size in each.weights.items()}
 
     def put(self, key: str, model: Model, weights: Mapping[int, int], seconds: float) -> None:
         """Keep a checkpoint that has just been loaded, in so many seconds."""

@@ -24,6 +24,7 @@ from models_registry.families import FAMILIES, FamilyFacts, Guidance, facts_of
 from models_registry.schedulers import SchedulerNameError, find_scheduler
 from pipelines.adapters.adapted import Adapters
 from pipelines.adapters.keys import Component
+from pipelines.components import parts_of
 from pipelines.engine.asks import Ask, Kind
 from pipelines.engine.body import Asking, Body
 from pipelines.engine.checkpoint import Checkpoint
@@ -101,8 +102,7 @@ class Family(ABC):
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
         """Return what it is made of, by the names of components; other families may have some of it too. Nothing once it is closed."""
-        components = {} if self.pipe is None else self.pipe.components
-        return {name: part for name, part in components.items() if isinstance(part, torch.nn.Module)}
+        return {} if self.pipe is None else parts_of(self.pipe)
 
     @abstractmethod
     def plan(self, parameters: DiffusionJob, inputs: Inputs) -> Plan:

@@ -15,7 +15,7 @@ from jobs.errors import DrawingFailed
 from jobs.inputs import Inputs
 from models_registry.entries import Kind, ModelEntry
 from pipelines.checkpoints import read_pipe
-from pipelines.components import weigh
+from pipelines.components import parts_of
 from pipelines.engine.asks import Ask
 from pipelines.families.plan import Plan
 from pipelines.prompts import Words
@@ -39,9 +39,9 @@ class Refiner:
     pipe: Any
 
     @property
-    def bytes(self) -> int:
-        """Return what it weighs."""
-        return sum(weigh(part) for part in self.pipe.components.values() if isinstance(part, torch.nn.Module))
+    def parts(self) -> Mapping[str, torch.nn.Module]:
+        """Return what it is made of, by the names of components; the first model may have some of it too."""
+        return parts_of(self.pipe)
 
 
 def refined(plan: Plan, parameters: DiffusionJob, inputs: Inputs, shelf: Shelf, words: Words, encode: Encode) -> Plan:

@@ -24,7 +24,7 @@ from jobs.needs import needs_of
 from models_registry.entries import Component, Kind, ModelEntry
 from models_registry.memory import HALF_PRECISION_BYTES, weights_memory
 from pipelines.analysis.analyser import analyse
-from pipelines.components import weigh
+from pipelines.components import footprint, weigh
 from pipelines.engine.engine import Counters, StepReport
 from pipelines.engine.state import State
 from pipelines.families.base import Family
@@ -261,15 +261,15 @@ class LocalEngine(OneAfterAnother):
     def _read(self, entry: ModelEntry) -> None:
         began = time.monotonic()
         family = load(entry, self._device, counters=self._counters, shelf=self._shelf)
-        self._families.put(entry.model_key, family, _weights(family), time.monotonic() - began)
+        self._families.put(entry.model_key, family, footprint(family), time.monotonic() - began)
 
     def _make_room(self, item: Item) -> bool:
         """Drop what the item does not need until it fits: first from the shelf, then models; return whether some left."""
-        wanted = self._wanted(item)
-        left = self._shelf.shrink(max(0, self._budget - wanted - self._families.bytes), _needed(item))
+        allowed = max(0, self._budget - self._wanted(item))
         own = None if item.entry is None else item.entry.model_key
         pinned = {id(part): weigh(part) for part in self._common(item).values()}
-        if self._families.shrink(self._budget - wanted - self._shelf.bytes, own, pinned):
+        left = self._shelf.shrink(allowed, _needed(item), {**self._families.weights, **pinned})
+        if self._families.shrink(allowed, own, {**self._shelf.weights, **pinned}):
             left = True
         if left:
             self._give_back()
@@ -313,7 +313,7 @@ class LocalEngine(OneAfterAnother):
             torch.cuda.empty_cache()
 
     def _held(self) -> int:
-        return self._shelf.bytes + self._families.bytes
+        return sum({**self._shelf.weights, **self._families.weights}.values())
 
     def _weigh(self, entry: ModelEntry) -> int:
         return weights_memory(entry) * self._weight
@@ -324,13 +324,19 @@ class LocalEngine(OneAfterAnother):
         link.send(Resident((*alone, *self._families.keys), self._counters.loads, self._held(), self._ledger()))
 
     def _ledger(self) -> Ledger:
-        lent = [
-            HeldComponent(kind=each.entry.kind, name=each.entry.name, bytes=each.bytes) for each in self._shelf.held
+        checkpoints: list[tuple[ModelEntry, Mapping[str, torch.nn.Module]]] = [
+            (family.entry, family.parts) for family in self._families.models
         ]
+        lent = []
+        for each in self._shelf.held:
+            if each.entry.kind is Kind.CHECKPOINT:
+                checkpoints.append((each.entry, each.value.parts))
+            else:
+                lent.append(HeldComponent(kind=each.entry.kind, name=each.entry.name, bytes=each.bytes))
         counted = self._counters
         return Ledger(
             capacity_bytes=self._budget,
-            components=(*_components(self._families.models), *lent),
+            components=(*_components(checkpoints), *lent),
             components_read=counted.components_read,
             components_shared=counted.components_shared,
             bytes_read=counted.bytes_read,
@@ -338,24 +344,21 @@ class LocalEngine(OneAfterAnother):
         )
 
 
-def _components(families: Sequence[Family]) -> Iterator[HeldComponent]:
-    """Tell what families are made of, each part once, under the name of the first that has it."""
+def _components(checkpoints: Sequence[tuple[ModelEntry, Mapping[str, torch.nn.Module]]]) -> Iterator[HeldComponent]:
+    """Tell what checkpoints are made of, each part once, under the name of the first that has it."""
     users: dict[int, list[str]] = {}
-    for family in families:
-        for part in family.parts.values():
-            users.setdefault(id(part), []).append(family.entry.name)
-    for family in families:
-        for name, part in family.parts.items():
+    for entry, parts in checkpoints:
+        for part in parts.values():
+            users.setdefault(id(part), []).append(entry.name)
+    for entry, parts in checkpoints:
+        for name, part in parts.items():
             names = users.pop(id(part), None)
             if names is not None:
+                # A checkpoint may be here twice: as the one that draws, and as one that refines.
                 first, *others = dict.fromkeys(names)
                 yield HeldComponent(
-                    kind=family.entry.kind, name=first, component=name, bytes=weigh(part), shared_with=tuple(others)
+                    kind=entry.kind, name=first, component=name, bytes=weigh(part), shared_with=tuple(others)
                 )
-
-
-def _weights(family: Family) -> Mapping[int, int]:
-    return {id(part): weigh(part) for part in family.parts.values()}
 
 
 def _parts(item: Item) -> Iterator[Component]:

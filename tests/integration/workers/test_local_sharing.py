@@ -2,6 +2,8 @@
 
 import shutil
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -19,6 +21,7 @@ from pipelines.families.base import Family
 from tests.contracts.pipelines.conftest import build_tiny_sd15
 from tests.integration.workers.local_run import run
 from tests.storages import storage_bytes
+from tests.tiny import unets
 from tests.unit.workers.memory_link import MemoryLink
 from workers.engines.interface import Draw, Drawn, Failed, Item, Pictured, Quit, Resident, Setup
 from workers.engines.local import BUDGET, LocalEngine
@@ -51,13 +54,22 @@ def size(entry: ModelEntry, *names: str) -> int:
     return 4 * sum(each.parameters for each in entry.components if not names or each.name in names)
 
 
-def item(entry: ModelEntry) -> Item:
+def item(entry: ModelEntry, *others: ModelEntry, **changes: Any) -> Item:
     """Return an item of one picture in one step."""
     parameters = Txt2ImgParameters(
         model=entry.name, prompt="a red circle", width=SIDE, height=SIDE, steps=1, guidance_scale=5.0,
-        scheduler="Euler", seed=7, preview_every=0,
+        scheduler="Euler", seed=7, preview_every=0, **changes,
     )  # fmt: skip
-    return Item(uuid4(), 1, parameters, Inputs({entry.ref: entry}))
+    return Item(uuid4(), 1, parameters, Inputs({each.ref: each for each in (entry, *others)}))
+
+
+def engine_after(*items: Item) -> tuple[LocalEngine, MemoryLink]:
+    """Return an engine with ample memory that has drawn these items, and what it told."""
+    setup = Setup(engine="local", label="cpu0", device="cpu", device_name="CPU", memory_bytes=10**9, threads=1)
+    engine, link = LocalEngine(setup), MemoryLink([Draw(items), Quit()])
+    engine.run(link)
+    assert link.of(Failed) == []
+    return engine, link
 
 
 def drawn(entries: Iterable[ModelEntry], weights: int) -> MemoryLink:
@@ -96,10 +108,7 @@ def test_switching_between_resident_models_reads_and_copies_nothing(models: Sequ
 
 def test_ledger_counts_each_storage_once(models: Sequence[ModelEntry]) -> None:
     """What it adds up to are the bytes of all storages of all tensors that are held; what is shared says who else has it."""
-    setup = Setup(engine="local", label="cpu0", device="cpu", device_name="CPU", memory_bytes=10**9, threads=1)
-    engine = LocalEngine(setup)
-    link = MemoryLink([Draw(tuple(map(item, models))), Quit()])
-    engine.run(link)
+    engine, link = engine_after(*map(item, models))
     families: Sequence[Family] = engine._families.models  # noqa: SLF001 - what is really there, not what is told
     ledger = ledgers(link)[-1]
     assert held(ledger) == storage_bytes(families)
@@ -108,6 +117,25 @@ def test_ledger_counts_each_storage_once(models: Sequence[ModelEntry]) -> None:
         ("a", "unet"): ("b", "c"), ("a", "text_encoder"): ("b", "c"), ("a", "vae"): (), ("b", "vae"): (), ("c", "vae"): (),
         **{("d", part): () for part in ("unet", "text_encoder", "vae")},
     }  # fmt: skip
+
+
+def test_refiner_shares_with_the_model_that_it_refines(tmp_path: Path) -> None:
+    """What the two have in common is read and counted once, also when the refiner draws by itself afterwards."""
+    base, refiner = unets.build_sdxl(tmp_path / "base"), unets.build_sdxl_refiner(tmp_path / "refiner")
+    for name in ("text_encoder_2", "vae"):
+        shutil.copytree(base / name, refiner / name, dirs_exist_ok=True)
+    one, two = (detect(folder, Reads()) for folder in (base, refiner))
+    engine, link = engine_after(item(one, two, refiner={"model": two.name, "switch_at": 0.5}))
+    [refining] = (each.value for each in engine._shelf.held)  # noqa: SLF001 - what is really there, not what is told
+    ledger = ledgers(link)[-1]
+    assert held(ledger) == link.of(Resident)[-1].bytes == storage_bytes([*engine._families.models, refining])  # noqa: SLF001
+    told = {(part.name, part.component): part.shared_with for part in ledger.components}
+    assert told == {
+        **{("base", part): () for part in ("unet", "text_encoder", "vae")},
+        ("base", "text_encoder_2"): ("refiner",),
+        ("refiner", "unet"): (),
+    }
+    assert (ledger.components_read, ledger.components_shared, ledger.bytes_read) == (5, 2, held(ledger))
 
 
 def test_model_that_needs_room_takes_over_what_it_has_in_common(models: Sequence[ModelEntry]) -> None:
