@@ -3,7 +3,8 @@
 A delta knows the form of its own tensors and which layers it fits; neither files nor names.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -91,6 +92,15 @@ def fits(delta: Delta, layer: Any) -> bool:
         return delta.shape == (wanted[0], layer.weight[0].numel())
     # A 1 x 1 convolution and a linear layer are written as either.
     return _trimmed(delta.shape) == _trimmed(wanted)
+
+
+def parts(delta: Delta, rows: Sequence[int]) -> list[Delta]:
+    """Return what a delta adds to each of several layers whose outputs lie one behind the other; none where the sizes do not fit."""
+    if delta.shape[0] != sum(rows):
+        return []
+    if isinstance(delta, Dense):
+        return [replace(delta, weight=weight.clone()) for weight in torch.split(delta.weight, list(rows))]
+    return [replace(delta, up=up.clone()) for up in torch.split(delta.up, list(rows))]
 
 
 def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import torch
 
 from jobs.errors import ModelDamaged
-from pipelines.adapters.deltas import Delta, fits
+from pipelines.adapters.deltas import Delta, fits, parts
 from pipelines.adapters.keys import Component, layer_name
 from pipelines.adapters.lora import Lora
 from pipelines.original.names import original_names
+from pipelines.original.transformer_names import transformer_names
 
 #: By layer: what is added to its output, with its weight, in order.
 Stack = Mapping[torch.nn.Module, Sequence[tuple[Delta, float]]]
@@ -33,7 +34,7 @@ class Weighted(NamedTuple):
 
 
 class Host:
-    """One component (UNet, text encoder) that LoRAs are added to; one thread uses it."""
+    """One component (denoiser, text encoder) that LoRAs are added to; one thread uses it."""
 
     def __init__(self, component: Component, module: torch.nn.Module) -> None:
         self._component = component
@@ -86,17 +87,19 @@ class Host:
         known = self._bound.get(lora)
         if known is not None:
             return known
-        found = []
+        found: list[tuple[torch.nn.Module, Delta]] = []
         for name, delta in lora.deltas.get(self._component, {}).items():
-            layer = self._layers.get(name)
-            if layer is None:
+            layers = self._layers.get(name)
+            if layers is None:
                 raise ModelDamaged(f"{lora.path} was made for another model: {delta.key} names no layer of this one")
-            if not fits(delta, layer):
+            rows = [layer.weight.shape[0] for layer in layers]
+            split = [delta] if len(layers) == 1 else parts(delta, rows)
+            if not split or not all(map(fits, split, layers)):
                 raise ModelDamaged(
                     f"{lora.path} was made for another model: {delta.key} belongs to weights {delta.shape},"
-                    f" where this one has {tuple(layer.weight.shape)}"
+                    f" where this one has {(sum(rows), *layers[0].weight.shape[1:])}"
                 )
-            found.append((layer, delta))
+            found.extend(zip(layers, split, strict=True))
         for layer, _ in found:
             if layer not in self._hooks:
                 self._hooks[layer] = layer.register_forward_hook(self._add)
@@ -109,13 +112,19 @@ class Host:
         return output
 
 
-def _layers(component: Component, module: torch.nn.Module) -> Mapping[str, Any]:
-    """Return what can be added to, by the name LoRA files give it; of a UNet by its original name too."""
+def _layers(component: Component, module: torch.nn.Module) -> Mapping[str, Sequence[Any]]:
+    """Return what can be added to, by the name LoRA files give it; of a denoiser by its original name too.
+
+    Original names of transformers may stand for several layers, whose outputs lie one behind the other.
+    """
     paths = {
         path: layer for path, layer in module.named_modules() if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)
     }
-    layers = {layer_name(component, path): layer for path, layer in paths.items()}
+    layers: dict[str, Sequence[Any]] = {layer_name(component, path): (layer,) for path, layer in paths.items()}
     if component == "unet":
         for path, original in original_names(paths).items():
-            layers.setdefault(layer_name(component, original), paths[path])
+            layers.setdefault(layer_name(component, original), (paths[path],))
+    if component == "transformer":
+        for original, together in transformer_names(paths).items():
+            layers.setdefault(layer_name(component, original), tuple(paths[path] for path in together))
     return layers

@@ -1,12 +1,13 @@
 """How the tensors of LoRA files are named: which layer of which component, and which part of what is added to it.
 
 Layers are told by their module path with underscores for dots, as kohya writes it, because every layout can be brought to that. Known are
-diffusers' layout in its three ages, peft's, kohya's, and LyCORIS' names for LoCon, LoHa and LoKr. It does not look at the tensors.
+diffusers' layout in its three ages, peft's, kohya's, that of the original code of transformers, and LyCORIS' names for LoCon, LoHa and
+LoKr. It does not look at the tensors.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 Component = Literal["unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3"]
 #: The text encoders, in the order that model_index.json names them.
@@ -45,21 +46,44 @@ _ROLES: Mapping[str, str] = MappingProxyType(
         ".lokr_t2": "lokr_t2",
     }
 )
-#: Beginning of a tensor's name -> component; the last ones are files that hold the UNet's alone.
-_COMPONENTS: tuple[tuple[str, Component, bool], ...] = (
-    ("lora_unet_", "unet", True),
-    ("lora_te_", "text_encoder", True),
+#: Blocks of transformers and what lies around them, by their names in diffusers and in the original code.
+_BLOCKS: Final = ("transformer_blocks", "single_transformer_blocks", "double_blocks", "single_blocks", "joint_blocks")
+_AROUND: Final = (
+    *("img_in", "txt_in", "time_in", "vector_in", "guidance_in", "final_layer"),
+    *(
+        "x_embedder",
+        "t_embedder",
+        "y_embedder",
+        "context_embedder",
+        "pos_embed",
+        "time_text_embed",
+        "norm_out",
+        "proj_out",
+    ),
+)
+#: Beginning of a tensor's name -> component, and how much of it is no part of the layer's; the last ones are files of a denoiser alone.
+_COMPONENTS: Final[tuple[tuple[str, Component, str], ...]] = (
+    # kohya calls every denoiser a UNet; no UNet has layers of these names.
+    *((f"lora_unet_{block}", "transformer", "lora_unet_") for block in (*_BLOCKS, *_AROUND)),
+    ("lora_unet_", "unet", "lora_unet_"),
+    ("lora_transformer_", "transformer", "lora_transformer_"),
+    ("lora_te_", "text_encoder", "lora_te_"),
     # Where a model has several, kohya counts them from 1.
-    ("lora_te1_", "text_encoder", True),
-    ("lora_te2_", "text_encoder_2", True),
-    ("lora_te3_", "text_encoder_3", True),
-    ("unet.", "unet", True),
-    ("text_encoder.", "text_encoder", True),
-    ("text_encoder_2.", "text_encoder_2", True),
-    ("text_encoder_3.", "text_encoder_3", True),
-    ("down_blocks.", "unet", False),
-    ("mid_block.", "unet", False),
-    ("up_blocks.", "unet", False),
+    ("lora_te1_", "text_encoder", "lora_te1_"),
+    ("lora_te2_", "text_encoder_2", "lora_te2_"),
+    ("lora_te3_", "text_encoder_3", "lora_te3_"),
+    ("unet.", "unet", "unet."),
+    ("transformer.", "transformer", "transformer."),
+    ("text_encoder.", "text_encoder", "text_encoder."),
+    ("text_encoder_2.", "text_encoder_2", "text_encoder_2."),
+    ("text_encoder_3.", "text_encoder_3", "text_encoder_3."),
+    # As ComfyUI and the trainers of FLUX.1 write it.
+    ("model.diffusion_model.", "transformer", "model.diffusion_model."),
+    ("diffusion_model.", "transformer", "diffusion_model."),
+    ("down_blocks.", "unet", ""),
+    ("mid_block.", "unet", ""),
+    ("up_blocks.", "unet", ""),
+    *((f"{block}.", "transformer", "") for block in _BLOCKS),
 )
 
 
@@ -78,9 +102,9 @@ def parse_key(name: str) -> Key | None:
     role_end = next((end for end in sorted(_ROLES, key=len, reverse=True) if name.endswith(end)), None)
     if role_end is None:
         return None
-    for start, component, is_prefix in _COMPONENTS:
+    for start, component, prefix in _COMPONENTS:
         if name.startswith(start):
-            path = name[len(start) if is_prefix else 0 : -len(role_end)]
+            path = name[len(prefix) : -len(role_end)]
             return Key(component, layer_name(component, _plain(path)), _ROLES[role_end])
     return None
 

@@ -111,7 +111,8 @@ def _configured_alpha(config: Mapping[str, Any], layer: str) -> float | None:
 def _moved(delta: Delta, device: torch.device, dtype: torch.dtype) -> Delta:
     """Return a delta at the model's precision; products were taken in full."""
     changes = {
-        name: value.to(device, dtype).contiguous()
+        # A copy: where a tensor begins in its file decides how it is multiplied, and so its last bit.
+        name: value.to(device, dtype, copy=True).contiguous()
         for name, value in vars(delta).items()
         if isinstance(value, torch.Tensor)
     }

@@ -20,7 +20,7 @@ _TOKENIZER: Final = Path(__file__).parents[2] / "reference_models" / "shapes-sd1
 #: Latent channels of the published models; four latents lie in one token.
 _CHANNELS: Final = 16
 #: Widths of CLIP-L, CLIP-G and T5.
-_CLIP_L, _CLIP_G, _T5 = 16, 24, 64
+CLIP_L, CLIP_G, T5 = 16, 24, 64
 _FACTOR: Final = 8
 
 
@@ -112,9 +112,9 @@ def _save_sd3(folder: Path, *, t5: bool = True, seed: int = 0, **changes: Any) -
             transformer=_DIFFUSERS.SD3Transformer2DModel(**_sd3_config(**changes), num_layers=2),
             scheduler=_DIFFUSERS.FlowMatchEulerDiscreteScheduler(shift=3.0),
             vae=_vae(scaling_factor=1.5305, shift_factor=0.0609),
-            text_encoder=_clip(_CLIP_L, "quick_gelu", projected=True),
+            text_encoder=_clip(CLIP_L, "quick_gelu", projected=True),
             tokenizer=_clip_tokenizer(),
-            text_encoder_2=_clip(_CLIP_G, "gelu", projected=True),
+            text_encoder_2=_clip(CLIP_G, "gelu", projected=True),
             tokenizer_2=_clip_tokenizer(),
             text_encoder_3=_t5() if t5 else None,
             tokenizer_3=t5_tokenizer() if t5 else None,
@@ -129,9 +129,9 @@ def _sd3_config(*, heads: int = 2, **changes: Any) -> dict[str, Any]:
         "in_channels": _CHANNELS,
         "attention_head_dim": 16,
         "num_attention_heads": heads,
-        "joint_attention_dim": _T5,
+        "joint_attention_dim": T5,
         "caption_projection_dim": 16 * heads,
-        "pooled_projection_dim": _CLIP_L + _CLIP_G,
+        "pooled_projection_dim": CLIP_L + CLIP_G,
         "out_channels": _CHANNELS,
         "pos_embed_max_size": 24,
         **changes,
@@ -149,7 +149,7 @@ def _save_flux(folder: Path, pipeline: str, *, dynamic: bool = True, seed: int =
                 shift=3.0 if dynamic else 1.0, use_dynamic_shifting=dynamic
             ),
             vae=_vae(scaling_factor=0.3611, shift_factor=0.1159),
-            text_encoder=_clip(_CLIP_L, "quick_gelu"),
+            text_encoder=_clip(CLIP_L, "quick_gelu"),
             tokenizer=_clip_tokenizer(),
             text_encoder_2=_t5(),
             tokenizer_2=t5_tokenizer(),
@@ -171,8 +171,8 @@ def _flux_config(**changes: Any) -> dict[str, Any]:
         "in_channels": 4 * _CHANNELS,
         "attention_head_dim": 16,
         "num_attention_heads": 2,
-        "joint_attention_dim": _T5,
-        "pooled_projection_dim": _CLIP_L,
+        "joint_attention_dim": T5,
+        "pooled_projection_dim": CLIP_L,
         "guidance_embeds": False,
         "axes_dims_rope": (4, 6, 6),
         **changes,
@@ -239,9 +239,9 @@ def t5_tokenizer() -> Any:
 def _t5() -> Any:
     config = _TRANSFORMERS.T5Config(
         vocab_size=len(t5_tokenizer()),
-        d_model=_T5,
+        d_model=T5,
         d_kv=16,
-        d_ff=2 * _T5,
+        d_ff=2 * T5,
         num_layers=2,
         num_heads=4,
         feed_forward_proj="gated-gelu",
