@@ -22,7 +22,7 @@ def load_vae(entry: ModelEntry, device: torch.device, dtype: torch.dtype) -> Any
     """Read a VAE onto a device, raising `ModelMissing`, or `ModelDamaged` with the file."""
     quieten()
     if entry.layout is Layout.SINGLE_FILE:
-        return name_failure(entry.path, lambda: read_vae(entry.path, dtype).to(device))
+        return name_failure(entry.path, lambda: read_vae(entry.path, entry.family, dtype).to(device))
     config = entry.path / CONFIG
     if not config.is_file():
         raise ModelMissing(f"{config} is missing")

@@ -1,39 +1,65 @@
-"""One component out of a file in the original layout, by diffusers' own converters."""
+"""One component out of a file in the original layout: diffusers' own converters for UNet and VAE, the names of CLIP's two publishers."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import diffusers
 import torch
 from accelerate import init_empty_weights
-from diffusers.loaders.single_file_utils import (
-    convert_ldm_clip_checkpoint,
-    convert_ldm_unet_checkpoint,
-    convert_ldm_vae_checkpoint,
-)
-from transformers import CLIPTextConfig, CLIPTextModel
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from jobs.errors import ModelDamaged
+from models_registry.families import BASE, FAMILIES
 from pipelines.original.configs import component_config
+from pipelines.original.published import Published, published
+from pipelines.precision import held_at
 from pipelines.reading import read_tensors
 
 Weights = Mapping[str, torch.Tensor]
 
 _UNET = "model.diffusion_model."
 _VAE = "first_stage_model."
-_TEXT = "cond_stage_model.transformer."
+_FIRST = "input_blocks.0.0.weight"
 _TEXT_INNER = "text_model."
 #: Buffers that older files keep among the weights.
 _COMPUTED = ("position_ids",)
 #: The library ships no types for these classes.
 _DIFFUSERS: Any = diffusers
 
+#: OpenCLIP's names → transformers', outside of the layers and inside of each.
+_OPEN_CLIP: Mapping[str, str] = MappingProxyType(
+    {
+        "token_embedding.weight": "embeddings.token_embedding.weight",
+        "positional_embedding": "embeddings.position_embedding.weight",
+        "ln_final.weight": "final_layer_norm.weight",
+        "ln_final.bias": "final_layer_norm.bias",
+    }
+)
+_OPEN_CLIP_LAYER: Mapping[str, str] = MappingProxyType(
+    {
+        "ln_1": "layer_norm1",
+        "ln_2": "layer_norm2",
+        "attn.out_proj": "self_attn.out_proj",
+        "mlp.c_fc": "mlp.fc1",
+        "mlp.c_proj": "mlp.fc2",
+    }
+)
+_BLOCK = re.compile(r"transformer\.resblocks\.(\d{1,3})\.(.+?)[._](weight|bias)")
+_PROJECTION = "text_projection"
 
-def build_unet(path: Path, weights: Weights, dtype: torch.dtype) -> Any:
+
+def build_unet(path: Path, weights: Weights, title: str, usual: Published, dtype: torch.dtype) -> Any:
     """Return the UNet of a whole checkpoint, raising `ModelDamaged` with the file and the tensor that is wrong."""
-    config = component_config(path, "unet", _below(weights, _UNET))
-    return _build(
+    own = below(weights, _UNET)
+    config = component_config(path, "unet", title, usual, own)
+    if _FIRST in own:
+        # 4 channels, or 9 where a mask and a masked picture are drawn from.
+        config.setdefault("in_channels", own[_FIRST].shape[1])
+    return build(
         path,
         lambda: _DIFFUSERS.UNet2DConditionModel.from_config(config),
         convert_ldm_unet_checkpoint(dict(weights), config),
@@ -41,36 +67,70 @@ def build_unet(path: Path, weights: Weights, dtype: torch.dtype) -> Any:
     )
 
 
-def build_vae(path: Path, weights: Weights, dtype: torch.dtype) -> Any:
+def build_vae(path: Path, weights: Weights, family: str, dtype: torch.dtype) -> Any:
     """Return the VAE of a whole checkpoint, or of a file that holds nothing else."""
-    own = _below(weights, _VAE) or dict(weights)
-    config = component_config(path, "vae", own)
+    own = below(weights, _VAE) or dict(weights)
+    config = component_config(path, "vae", FAMILIES[family].title, published(family, BASE)["vae"], own)
     # Files of a VAE alone come in diffusers' names too.
     converted = own if any(".resnets." in name for name in own) else convert_ldm_vae_checkpoint(own, config)
-    return _build(path, lambda: _DIFFUSERS.AutoencoderKL.from_config(config), converted, dtype)
+    held = held_at(family, "vae", config, dtype)
+    return build(path, lambda: _DIFFUSERS.AutoencoderKL.from_config(config), converted, held)
 
 
-def build_text_encoder(path: Path, weights: Weights, dtype: torch.dtype) -> Any:
-    """Return the CLIP text encoder of a whole checkpoint."""
-    converted = {
-        name.removeprefix(_TEXT_INNER): tensor for name, tensor in convert_ldm_clip_checkpoint(dict(weights)).items()
-    }
-    config = component_config(path, "text_encoder", converted)
-    return _build(path, lambda: CLIPTextModel(CLIPTextConfig(**config)), converted, dtype)
-
-
-def read_vae(path: Path, dtype: torch.dtype) -> Any:
+def read_vae(path: Path, family: str, dtype: torch.dtype) -> Any:
     """Return the VAE that a file holds, alone or in a checkpoint."""
     weights, _ = read_tensors(path)
-    return build_vae(path, weights, dtype)
+    return build_vae(path, weights, family, dtype)
 
 
-def _below(weights: Weights, prefix: str) -> dict[str, torch.Tensor]:
+def build_text_encoder(
+    path: Path,
+    weights: Weights,
+    component: str,
+    title: str,
+    usual: Published,
+    dtype: torch.dtype,
+    *,
+    projects: bool = False,
+) -> Any:
+    """Return a CLIP text encoder whose `weights` are those below its prefix; `projects` says that it tells of whole prompts too."""
+    published_by_open_clip = "token_embedding.weight" in weights
+    named = weights if published_by_open_clip else {_plain(name): tensor for name, tensor in weights.items()}
+    rows = {_OPEN_CLIP.get(name, name): tensor for name, tensor in named.items()}
+    config = component_config(path, component, title, usual, rows)
+    layers = int(config.get("num_hidden_layers", 12))
+    converted = from_open_clip(named, layers) if published_by_open_clip else dict(named)
+    projection = converted.pop(f"{_PROJECTION}.weight", None)
+    if not projects:
+        return build(path, lambda: CLIPTextModel(CLIPTextConfig(**config)), converted, dtype)
+    inner = {f"{_TEXT_INNER}{name}": tensor for name, tensor in converted.items()}
+    if projection is not None:
+        inner[f"{_PROJECTION}.weight"] = projection
+    return build(path, lambda: CLIPTextModelWithProjection(CLIPTextConfig(**config)), inner, dtype)
+
+
+def from_open_clip(weights: Weights, layers: int) -> dict[str, torch.Tensor]:
+    """Return the weights of OpenCLIP's text tower under transformers' names, without layers that are never read."""
+    converted: dict[str, torch.Tensor] = {}
+    for name, tensor in weights.items():
+        found = _BLOCK.fullmatch(name)
+        if found is not None:
+            if int(found[1]) < layers:
+                converted |= _layer(f"encoder.layers.{found[1]}", found[2], found[3], tensor)
+        elif name == _PROJECTION:
+            converted[f"{_PROJECTION}.weight"] = tensor.T.contiguous()
+        elif name != "logit_scale":
+            converted[_OPEN_CLIP.get(name, name)] = tensor
+    return converted
+
+
+def below(weights: Weights, prefix: str) -> dict[str, torch.Tensor]:
+    """Return the weights whose names begin with a prefix, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
 
 
-def _build(path: Path, make: Callable[[], Any], weights: Weights, dtype: torch.dtype) -> Any:
-    """Make a model without weights and give it these, every one of them and no other."""
+def build(path: Path, make: Callable[[], Any], weights: Weights, dtype: torch.dtype) -> Any:
+    """Make a model without weights and give it these, each of them and no other, raising `ModelDamaged` with the tensor that is wrong."""
     # Buffers are computed and not stored: those are made for real.
     with init_empty_weights(include_buffers=False):
         model = make()
@@ -89,3 +149,17 @@ def _build(path: Path, make: Callable[[], Any], weights: Weights, dtype: torch.d
             )
     model.load_state_dict({name: tensor.to(dtype) for name, tensor in given.items()}, assign=True)
     return model.eval().requires_grad_(requires_grad=False)
+
+
+def _layer(start: str, part: str, end: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Rename one tensor of a layer; queries, keys and values lie in one there."""
+    if part == "attn.in_proj":
+        return {
+            f"{start}.self_attn.{name}_proj.{end}": each.contiguous()
+            for name, each in zip("qkv", tensor.chunk(3), strict=True)
+        }
+    return {f"{start}.{_OPEN_CLIP_LAYER.get(part, part)}.{end}": tensor}
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix(_TEXT_INNER)

@@ -12,21 +12,28 @@ from models_registry.refusals import ConfigInvalid
 from pipelines.reading import name_failure
 
 
-def read_tokenizer(path: Path) -> Any:
-    """Return the tokenizer for a single file, raising `ModelMissing` where there is none and `ModelDamaged` where it cannot be read."""
-    beside = config_folder(path) / "tokenizer"
+def read_tokenizer(path: Path, component: str = "tokenizer", *, padding: str = END) -> Any:
+    """Return a tokenizer for a single file, raising `ModelMissing` where there is none and `ModelDamaged` where it cannot be read.
+
+    `padding` fills what a prompt leaves free, where no tokenizer of this very name lies beside the file.
+    """
+    own, beside = config_folder(path) / component, config_folder(path) / "tokenizer"
+    if own.is_dir():
+        return name_failure(own, lambda: CLIPTokenizer.from_pretrained(own, local_files_only=True))
     if beside.is_dir():
-        return name_failure(beside, lambda: CLIPTokenizer.from_pretrained(beside, local_files_only=True))
+        return name_failure(
+            beside, lambda: CLIPTokenizer.from_pretrained(beside, local_files_only=True, pad_token=padding)
+        )
     merges = find_merges()
     if merges is None:
         raise ModelMissing(
             f"{path} has no tokenizer beside it ({beside.name} in {beside.parent.name}), and the vocabulary of CLIP is not installed:"
             " pip install open-clip-torch"
         )
-    return clip_tokenizer(merges)
+    return clip_tokenizer(merges, padding)
 
 
-def clip_tokenizer(merges: Path) -> Any:
+def clip_tokenizer(merges: Path, padding: str = END) -> Any:
     """Return the tokenizer that CLIP's merges make, raising `ModelDamaged` when the file cannot be read."""
     try:
         vocabulary = published_vocabulary(merges)
@@ -38,6 +45,6 @@ def clip_tokenizer(merges: Path) -> Any:
         unk_token=END,
         bos_token=START,
         eos_token=END,
-        pad_token=END,
+        pad_token=padding,
         model_max_length=LENGTH,
     )

@@ -23,10 +23,11 @@ from pipelines.engine.engine import Counters
 from pipelines.families.base import Family
 from pipelines.loaders import LOADERS
 from pipelines.loading import load
-from pipelines.original.component import build_text_encoder, build_unet, build_vae
+from pipelines.original.component import below, build_text_encoder, build_unet, build_vae
+from pipelines.original.published import published
 from pipelines.original.tokenizer import clip_tokenizer
 from pipelines.shelf import Shelf
-from tests.original_layout import original_vae, whole_checkpoint, write_original
+from tests.original_layout import original_text_encoder, original_vae, whole_checkpoint, write_original
 
 Make = Callable[..., Txt2ImgParameters]
 EntryOf = Callable[[Path], ModelEntry]
@@ -197,13 +198,20 @@ def test_ordinary_sizes_need_no_configuration(channels: int) -> None:
         text = CLIPTextModel(
             CLIPTextConfig(vocab_size=49408, hidden_size=768, intermediate_size=3072, num_attention_heads=12)
         )
-    weights = whole_checkpoint(unet.state_dict(), vae.state_dict(), text.state_dict())
+    weights = whole_checkpoint(
+        unet.state_dict(),
+        vae.state_dict(),
+        {"cond_stage_model.transformer.": original_text_encoder(text.state_dict())},
+    )
     assert "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.attn2.to_k.weight" in weights
-    path = Path("v1-5.safetensors")
-    assert sum(each.numel() for each in build_unet(path, weights, torch.float16).parameters()) > 859_000_000
-    assert build_unet(path, weights, torch.float16).config.in_channels == channels
-    assert sum(each.numel() for each in build_vae(path, weights, torch.float16).parameters()) > 83_000_000
-    assert build_text_encoder(path, weights, torch.float16).config.num_hidden_layers == 12
+    path, usual, half = Path("v1-5.safetensors"), published("sd15", "base"), torch.float16
+    unet = build_unet(path, weights, "Stable Diffusion 1.x", usual["unet"], half)
+    assert sum(each.numel() for each in unet.parameters()) > 859_000_000
+    assert unet.config.in_channels == channels
+    assert sum(each.numel() for each in build_vae(path, weights, "sd15", half).parameters()) > 83_000_000
+    own = below(weights, "cond_stage_model.transformer.")
+    text = build_text_encoder(path, own, "text_encoder", "Stable Diffusion 1.x", usual["text_encoder"], half)
+    assert text.config.num_hidden_layers == 12
 
 
 def test_scheduler_is_the_familys_without_a_configuration(file: Path, entry_of: EntryOf) -> None:
