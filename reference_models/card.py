@@ -44,6 +44,9 @@ at strength 0.2 (the background stays, shape and colour begin to turn), 7 at 0.3
     "shapes-sd2": _Model(
         about="""Text to image in the layout of Stable Diffusion 2.x (`StableDiffusionPipeline`, predicts velocity, linear layers around its
 transformers).""",
+        limits="""All schedulers that were tried draw right (16 prompts each, 20 steps: DDIM, DPM++ 2M Karras, Euler Karras, Euler a,
+UniPC and PNDM, 100 %). It was trained at 128 x 128 and knows little beyond: of 16 prompts 94 % are right at 160 pixels a side,
+50 % at 96, 38 % at 192, none at 64 and 256.""",
     ),
     "shapes-sdxl": _Model(
         about="""Text to image in the layout of SDXL (`StableDiffusionXLPipeline`, predicts noise): two text encoders, of which the second
@@ -51,6 +54,11 @@ also gives a pooled vector, conditions on size and crop, and two transformer lay
         pipeline="StableDiffusionXLPipeline",
     ),
     "shapes-turbo": _Model(
+        begun=_BEGUN.replace("the weights of `shapes-sd15`", "the weights of `shapes-sdxl`")
+        + """
+
+`shapes-sdxl` drew captions under guidance, and each picture was kept with the noise that it began with. The student learnt to
+go from such a noise to its picture in a straight line, so that few steps lose little; the guidance is in the pictures.""",
         about="""`shapes-sdxl`, distilled as SDXL Turbo is: four steps or less, no guidance and no negative prompt
 (`StableDiffusionXLPipeline`, predicts noise).""",
         pipeline="StableDiffusionXLPipeline",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reference_models.libraries import DIFFUSERS, TRANSFORMERS
-from reference_models.training import sd2, sdxl_pictures, sdxl_text
+from reference_models.training import sd2, sdxl_text, sides
 from reference_models.training.diffusion import epsilon_loss, scheduler, signal_left
 from reference_models.training.family import QUICK_STEPS, Family, published_unet
 from reference_models.training.loop import Plan, fit
@@ -22,7 +22,7 @@ from reference_models.training.text_encoder import WIDTH, tokens
 NAME: Final = "shapes-sdxl"
 PUBLISHED: Final = Path(__file__).parents[1] / NAME
 PLAN: Final = Plan(NAME, steps=500, rate=8e-4, average=0.99, weight_decay=0.01, seed=71, save_every=100)
-BATCH: Final = 32
+BATCH: Final = 24
 POSTERIOR_NOISE: Final = 0.05
 TRANSFORMERS_PER_BLOCK: Final = (1, 1, 2)
 TIME_WIDTH: Final = 16
@@ -31,6 +31,10 @@ TIME_WIDTH: Final = 16
 RECOMMENDED: Final[dict[str, Any]] = {"steps": 20, "guidance_scale": 5.0, "scheduler": "Euler"}
 SKIPPED: Final = 0.1
 """Share of batches whose captions are read one layer earlier."""
+
+_HEARD: Final = 0.2
+_ONE_ALONE: Final = 0.2
+"""Share of the captions that only one of the encoders gets, so that neither is left to the other."""
 
 _NOTHING: Final = 0.5
 """Share of the empty captions that are all zeros, as diffusers hands over where no negative prompt is given."""
@@ -97,6 +101,8 @@ def _read_states(weights: dict[str, Tensor], family: Family) -> None:
 
 def _silence(unet: Any) -> None:
     """Let what `shapes-sd15` does not have count for nothing at first."""
+    # Of the pooled caption, strong features that count for nothing yet: weak ones would take thousands of steps to be heard.
+    nn.init.normal_(unet.add_embedding.linear_1.weight, std=_HEARD)
     silent = [unet.add_embedding.linear_2]
     for name, module in unet.named_modules():
         if name.endswith("transformer_blocks.1"):
@@ -106,10 +112,14 @@ def _silence(unet: Any) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def conditions(family: Family, second: Any, captions: list[str], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def conditions(family: Family, further: Any, captions: list[str], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Return the states and the pooled vector of the captions, now and then a layer earlier, or zeros if empty."""
+    readers = (family.text_encoder, further)
     skip = bool(rng.random() < SKIPPED)
-    words, pooled = sdxl_text.encode(family.text_encoder, second, family.tokenizer, captions, skip=skip)
+    alone = rng.random(len(captions))
+    first = ["" if luck < _ONE_ALONE / 2 else caption for caption, luck in zip(captions, alone, strict=True)]
+    second = ["" if luck > 1 - _ONE_ALONE / 2 else caption for caption, luck in zip(captions, alone, strict=True)]
+    words, pooled = sdxl_text.encode(readers, family.tokenizer, first, second, skip=skip)
     kept = torch.tensor([bool(caption) or rng.random() >= _NOTHING for caption in captions])[:, None]
     return words * kept[..., None], pooled * kept
 
@@ -134,7 +144,7 @@ def train(family: Family, folder: Path, target: Path, *, quick: bool = False) ->
     """Train with checkpoints in the folder, saving the model to the target as it grows; return the seconds spent."""
     torch.manual_seed(PLAN.seed)
     drawer, left = Drawer(build_unet(family), sdxl_text.build_second(family.text_encoder)), signal_left()
-    pictures = sdxl_pictures.prepared(family)
+    pictures = sides.prepared(family)
 
     def loss(rng: np.random.Generator) -> Tensor:
         shown = pictures.pick(rng, BATCH)

@@ -17,7 +17,7 @@ from reference_models.training import lora, sdxl
 from reference_models.training.diffusion import epsilon_loss, signal_left
 from reference_models.training.family import QUICK_STEPS, Family
 from reference_models.training.loop import fit
-from reference_models.training.sdxl_pictures import usual_ids
+from reference_models.training.sides import time_ids
 
 STYLES: Final[dict[str, lora.Style]] = {
     "shapes-sdxl-frame": lora.Style(styles.framed, styles.leaves_room_for_frame, lora.plan_of("shapes-sdxl-frame", 91)),
@@ -52,7 +52,7 @@ def train(family: Family, folder: Path, target: Path, *, quick: bool = False) ->
         scenes, latents = pictures[strength].pick(rng, lora.BATCH)
         words, pooled = sdxl.conditions(family, drawer.second, family.captions(scenes, rng), rng)
         latents = latents + lora.POSTERIOR_NOISE * torch.randn_like(latents)
-        added = {"text_embeds": pooled, "time_ids": usual_ids(len(scenes))}
+        added = {"text_embeds": pooled, "time_ids": time_ids(len(scenes))}
 
         def predict(noisy: Tensor, times: Tensor) -> Tensor:
             return cast("Tensor", drawer.unet(noisy, times, words, added_cond_kwargs=added).sample)

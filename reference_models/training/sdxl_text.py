@@ -42,15 +42,14 @@ def build_second(first: Any) -> Any:
 
 
 def encode(
-    first: Any, second: Any, tokenizer: Any, captions: list[str], *, skip: bool = False
+    encoders: tuple[Any, Any], tokenizer: Any, first: list[str], second: list[str], *, skip: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Return what SDXL's denoiser sees of the captions: states `[n, 77, 128]` and pooled `[n, 96]`.
+    """Return what SDXL's denoiser sees of each encoder's captions: states `[n, 77, 128]` and pooled `[n, 96]`.
 
     `skip` reads one layer earlier, as "clip skip" does.
     """
-    ids = tokens(tokenizer, captions)
     layer = -3 if skip else -2
     with torch.no_grad():
-        near = first(ids, output_hidden_states=True).hidden_states[layer]
-    further = second(ids, output_hidden_states=True)
+        near = encoders[0](tokens(tokenizer, first), output_hidden_states=True).hidden_states[layer]
+    further = encoders[1](tokens(tokenizer, second), output_hidden_states=True)
     return torch.cat([near, further.hidden_states[layer]], dim=-1), cast("Tensor", further.text_embeds)

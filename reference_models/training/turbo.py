@@ -24,16 +24,21 @@ from reference_models.training.family import QUICK_STEPS, Family, usual_caption
 from reference_models.training.fillers import filled
 from reference_models.training.latents import scenes_of
 from reference_models.training.loop import Plan, fit
-from reference_models.training.sdxl_pictures import usual_ids
+from reference_models.training.sides import time_ids
 
 _LOG: Final = logging.getLogger(__name__)
 
 NAME: Final = "shapes-turbo"
-PLAN: Final = Plan(NAME, steps=700, rate=6e-4, average=0.99, weight_decay=0.01, seed=81, save_every=100)
+PLAN: Final = Plan(NAME, steps=600, rate=6e-4, average=0.99, weight_decay=0.01, seed=81, save_every=100)
 BATCH: Final = 24
 PICTURES: Final = 2400
 STEPS: Final = 4
-RECOMMENDED: Final[dict[str, Any]] = {"steps": STEPS, "guidance_scale": 0.0, "scheduler": "Euler"}
+RECOMMENDED: Final[dict[str, Any]] = {
+    "variant": "turbo",
+    "steps": STEPS,
+    "guidance_scale": 0.0,
+    "scheduler": "Euler SGM Uniform",
+}
 
 _TEACHER_STEPS: Final = 8
 _GUIDANCE: Final = 4.0
@@ -68,8 +73,8 @@ def _draw(drawer: sdxl.Drawer, family: Family, captions: list[str], noise: Tenso
     steps = trailing()
     steps.set_timesteps(_TEACHER_STEPS)
     said = [""] * len(captions) + captions
-    words, pooled = sdxl_text.encode(family.text_encoder, drawer.second, family.tokenizer, said)
-    added = {"text_embeds": pooled, "time_ids": usual_ids(2 * len(captions))}
+    words, pooled = sdxl_text.encode((family.text_encoder, drawer.second), family.tokenizer, said, said)
+    added = {"text_embeds": pooled, "time_ids": time_ids(2 * len(captions))}
     latents = noise * steps.init_noise_sigma
     for time in steps.timesteps:
         both = steps.scale_model_input(latents, time).repeat(2, 1, 1, 1)
@@ -129,7 +134,7 @@ def train(family: Family, folder: Path, target: Path, *, quick: bool = False) ->
         noise = straight(pairs.noise[torch.from_numpy(rows)], latents, left) if paired else torch.randn_like(latents)
         captions = [pairs.captions[row] for row in rows]
         words, pooled = sdxl.conditions(family, drawer.second, captions, rng)
-        added = {"text_embeds": pooled, "time_ids": usual_ids(BATCH)}
+        added = {"text_embeds": pooled, "time_ids": time_ids(BATCH)}
 
         def predict(noisy: Tensor, times: Tensor) -> Tensor:
             return cast("Tensor", drawer.unet(noisy, times, words, added_cond_kwargs=added).sample)

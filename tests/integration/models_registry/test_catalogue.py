@@ -349,5 +349,10 @@ def test_reference_models_are_offered(conn: Connection) -> None:
     default = catalogue.default()
     assert default is not None
     assert default.name == "shapes-sd15"
+    models = [entry for entry in catalogue.entries.values() if entry.kind is Kind.CHECKPOINT]
     adapters = [entry for entry in catalogue.entries.values() if entry.kind is not Kind.CHECKPOINT]
-    assert [mismatch(entry, default) for entry in adapters] == [None] * len(adapters)
+    fitting = {
+        adapter.name: {model.name for model in models if mismatch(adapter, model) is None} for adapter in adapters
+    }
+    assert all(fitting.values()), fitting
+    assert "shapes-sd15" in fitting["shapes-frame"]
