@@ -83,7 +83,7 @@ _COMPONENTS: Final[tuple[tuple[str, Component, str], ...]] = (
     ("down_blocks.", "unet", ""),
     ("mid_block.", "unet", ""),
     ("up_blocks.", "unet", ""),
-    *((f"{block}.", "transformer", "") for block in _BLOCKS),
+    *((f"{block}.", "transformer", "") for block in (*_BLOCKS, *_AROUND)),
 )
 
 
