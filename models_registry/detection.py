@@ -13,7 +13,6 @@ from models_registry.entries import Layout, ModelEntry
 from models_registry.findings import Findings
 from models_registry.fingerprint import Contents, read_contents
 from models_registry.kinds import (
-    checkpoint_files,
     controlnets,
     embeddings,
     loras,
@@ -21,7 +20,7 @@ from models_registry.kinds import (
     upscalers,
     vaes,
 )
-from models_registry.kinds.checkpoints import folders
+from models_registry.kinds.checkpoints import files, folders
 from models_registry.refusals import ClassRefused, CodeRefused, FolderTooLarge, NameInvalid, Unrecognised
 from models_registry.safetensors_header import Header, read_header
 
@@ -49,7 +48,7 @@ _OF_FILES: Final[tuple[Callable[[Header, Reads], Findings | None], ...]] = (
     # What lies among annotators may look like anything.
     preprocessors.from_file,
     loras.from_file,
-    checkpoint_files.from_file,
+    files.from_file,
     controlnets.from_file,
     embeddings.from_file,
     vaes.from_file,
@@ -131,10 +130,10 @@ def _in_file(path: Path, reads: Reads) -> Findings:
 
 def _refuse_code(folder: Path) -> None:
     seen = 0
-    for place, _, files in os.walk(folder):
-        seen += len(files)
+    for place, _, names in os.walk(folder):
+        seen += len(names)
         if seen > MAX_FILES:
             raise FolderTooLarge(folder, f"holds more than {MAX_FILES} files; a model folder holds one model")
-        for file in files:
+        for file in names:
             if Path(file).suffix.lower() in CODE_SUFFIXES:
                 raise CodeRefused(Path(place) / file, "is program code; a model folder must hold none")

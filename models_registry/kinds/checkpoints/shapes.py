@@ -64,3 +64,53 @@ def expected(named: Mapping[str, str], configs: Configs) -> Iterator[Expected]:
         if named[component] in _LAYERS:
             tensors, shape = _LAYERS[named[component]]
             yield Expected(component, tensors, shape(config))
+
+
+class FileShape(NamedTuple):
+    """Say what tells the size of a component in a file of an original layout."""
+
+    #: Names of the telling tensor, without what the component's names begin with.
+    names: tuple[str, ...]
+    #: The dimensions of it that are compared …
+    dimensions: tuple[int, ...]
+    #: … with what its configuration says.
+    telling: Callable[[Config], tuple[int, ...]]
+    #: In a diffusers folder: its names, and its first dimensions.
+    folder_names: tuple[str, ...]
+    whole: Callable[[Config], tuple[int, int]]
+    #: Ends of the names of layers that read text features, and the setting that says how wide these are.
+    text_inputs: tuple[tuple[str, str], ...] = ()
+    text_default: int | None = None
+
+
+def _second(of: Callable[[Config], tuple[int, int]]) -> Callable[[Config], tuple[int, ...]]:
+    return lambda config: of(config)[1:]
+
+
+#: By class: the original's names of the first layer, which of its dimensions tell, and who reads text.
+_ORIGINAL: Final[Mapping[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...], int | None]]] = MappingProxyType(
+    {
+        "UNet2DConditionModel": (("input_blocks.0.0.weight",), (("attn2.to_k.weight", "cross_attention_dim"),), 1280),
+        "SD3Transformer2DModel": (
+            ("x_embedder.proj.weight",),
+            (("context_embedder.weight", "joint_attention_dim"),),
+            4096,
+        ),
+        "FluxTransformer2DModel": (("img_in.weight",), (("txt_in.weight", "joint_attention_dim"),), 4096),
+        "AutoencoderKL": (("decoder.conv_in.weight",), (), None),
+        "CLIPTextModel": ((f"text_model.{_WORDS}", _WORDS, "token_embedding.weight"), (), None),
+        "CLIPTextModelWithProjection": ((f"text_model.{_WORDS}", _WORDS, "token_embedding.weight"), (), None),
+        "T5EncoderModel": (("shared.weight", "encoder.embed_tokens.weight"), (), None),
+    }
+)
+#: A vocabulary may have grown: only the width of its words tells.
+_OF_WORDS: Final = frozenset({"CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"})
+
+
+def file_shape(name: str) -> FileShape:
+    """Return what tells the size of a component of a class."""
+    folder_names, shape = _LAYERS[name]
+    names, text_inputs, default = _ORIGINAL[name]
+    if name in _OF_WORDS:
+        return FileShape(names, (1,), _second(shape), folder_names, shape, text_inputs, default)
+    return FileShape(names, (0, 1), shape, folder_names, shape, text_inputs, default)

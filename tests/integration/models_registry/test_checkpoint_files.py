@@ -153,14 +153,21 @@ def without(*starts: str) -> Shapes:
 
 
 REFUSED: dict[str, tuple[Shapes, str, str]] = {
-    "SDXL": ({**checkpoint(), "conditioner.embedders.0.transformer.a": (8, 8)}, "unrecognised", "SDXL"),
-    "SD 2": ({**checkpoint(), "cond_stage_model.model.a": (8, 8)}, "unrecognised", "Stable Diffusion 2.x"),
-    "SD 2 by its width": (checkpoint(words=1024), "unrecognised", "Stable Diffusion 2.x"),
-    "SD 3": ({f"{UNET}joint_blocks.0.a": (8, 8)}, "unrecognised", "Stable Diffusion 3"),
-    "FLUX": ({"double_blocks.0.img_attn.qkv.weight": (8, 8)}, "unrecognised", "FLUX.1"),
-    "SDXL's classes": ({**checkpoint(), f"{UNET}label_emb.0.0.weight": (8, 8)}, "unrecognised", "label_emb"),
-    "another network": ({f"{UNET}blocks.0.weight": (8, 8)}, "unrecognised", "not Stable Diffusion's"),
-    "v-prediction": ({**checkpoint(), "v_pred": ()}, "unrecognised", "v_pred"),
+    "SDXL's UNet alone": (
+        {**without("cond_stage_model."), f"{UNET}label_emb.0.0.weight": (8, 8)},
+        "unrecognised",
+        "is SDXL and holds no",
+    ),
+    "another network": ({f"{UNET}blocks.0.weight": (8, 8)}, "unrecognised", "of no family"),
+    "Chroma": (
+        {"distilled_guidance_layer.in_proj.weight": (8, 8), "double_blocks.0.a": (8, 8)},
+        "unrecognised",
+        "Chroma",
+    ),
+    "Qwen-Image": ({f"{UNET}transformer_blocks.0.img_mod.1.weight": (8, 8)}, "unrecognised", "Qwen-Image"),
+    "FLUX.2": ({"single_stream_modulation.lin.weight": (8, 8), "double_blocks.0.a": (8, 8)}, "unrecognised", "FLUX.2"),
+    "quantised": ({**checkpoint(), f"{UNET}out.2.weight.absmax": (8,)}, "unrecognised", "quantised"),
+    "velocity": ({**checkpoint(), "v_pred": ()}, "unrecognised", "v_prediction"),
     "pix2pix": (checkpoint(channels=8), "unrecognised", "instruct-pix2pix"),
     "the UNet alone": (without(VAE, "cond_stage_model."), "unrecognised", "no VAE"),
     "no text encoder": (without("cond_stage_model."), "unrecognised", "no text encoder"),

@@ -1,0 +1,172 @@
+"""How the files of each family are laid out that are no diffusers folder: which tensors tell a family, and where its components begin."""
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from models_registry.kinds.unets import SD2_TEXT_WIDTH
+from models_registry.safetensors_header import Header
+from models_registry.weights import dimension
+
+NETWORK: Final = "model.diffusion_model."
+_FIRST_STAGE: Final = "first_stage_model."
+#: What reads the prompts of files with a UNet.
+_SD15_TEXT: Final = "cond_stage_model.transformer."
+_SD2_TEXT: Final = "cond_stage_model.model."
+_EMBEDDERS: Final = "conditioner.embedders."
+
+
+class Piece(NamedTuple):
+    """Say where one component lies in a file."""
+
+    component: str
+    #: Of diffusers or transformers.
+    name: str
+    #: What its tensors' names may begin with; an empty one is the whole file.
+    starts: tuple[str, ...]
+
+
+class Original(NamedTuple):
+    """Say how the files of one family are laid out."""
+
+    family: str
+    pieces: tuple[Piece, ...]
+    #: From the header and the beginning of the network's names: a key of `published.PUBLISHED`.
+    published: Callable[[Header, str], str]
+    #: And what tensors say of the network's settings.
+    settings: Callable[[Header, str], Mapping[str, Any]]
+    #: Components that some files do without.
+    optional: frozenset[str] = frozenset()
+
+
+def _unet_settings(header: Header, start: str) -> Mapping[str, Any]:
+    return {"in_channels": dimension(header, f"{start}input_blocks.0.0.weight", 1)}
+
+
+def _flux_settings(header: Header, start: str) -> Mapping[str, Any]:
+    return {
+        "in_channels": dimension(header, f"{start}img_in.weight", 1),
+        "guidance_embeds": any(name.startswith(f"{start}guidance_in.") for name in header.tensors),
+    }
+
+
+def _sd3_published(header: Header, start: str) -> str:
+    if any(".x_block.attn2." in name for name in header.tensors):
+        return "sd3.5-medium"
+    # 3.5 brought a norm of queries and keys.
+    return "sd3.5-large" if f"{start}joint_blocks.0.x_block.attn.ln_q.weight" in header.tensors else "sd3-medium"
+
+
+def _no_settings(_: Header, __: str) -> Mapping[str, Any]:
+    return {}
+
+
+_UNET: Final = Piece("unet", "UNet2DConditionModel", (NETWORK,))
+_VAE: Final = Piece("vae", "AutoencoderKL", (_FIRST_STAGE, "vae."))
+_SD15: Final = Original(
+    "sd15",
+    (_UNET, _VAE, Piece("text_encoder", "CLIPTextModel", (_SD15_TEXT,))),
+    lambda _, __: "sd15",
+    _unet_settings,
+)
+_SD2: Final = Original(
+    "sd2",
+    (_UNET, _VAE, Piece("text_encoder", "CLIPTextModel", (_SD2_TEXT, _SD15_TEXT))),
+    lambda _, __: "sd2",
+    _unet_settings,
+)
+_SDXL: Final = Original(
+    "sdxl",
+    (
+        _UNET,
+        _VAE,
+        Piece("text_encoder", "CLIPTextModel", (f"{_EMBEDDERS}0.transformer.",)),
+        Piece("text_encoder_2", "CLIPTextModelWithProjection", (f"{_EMBEDDERS}1.model.",)),
+    ),
+    lambda _, __: "sdxl",
+    _unet_settings,
+)
+_REFINER: Final = Original(
+    "sdxl",
+    (_UNET, _VAE, Piece("text_encoder_2", "CLIPTextModelWithProjection", (f"{_EMBEDDERS}0.model.",))),
+    lambda _, __: "sdxl-refiner",
+    _unet_settings,
+)
+_SD3: Final = Original(
+    "sd3",
+    (
+        Piece("transformer", "SD3Transformer2DModel", (NETWORK, "")),
+        _VAE,
+        Piece("text_encoder", "CLIPTextModelWithProjection", ("text_encoders.clip_l.transformer.",)),
+        Piece("text_encoder_2", "CLIPTextModelWithProjection", ("text_encoders.clip_g.transformer.",)),
+        Piece("text_encoder_3", "T5EncoderModel", ("text_encoders.t5xxl.transformer.",)),
+    ),
+    _sd3_published,
+    _no_settings,
+    optional=frozenset({"text_encoder_3"}),
+)
+_FLUX: Final = Original(
+    "flux",
+    (
+        Piece("transformer", "FluxTransformer2DModel", (NETWORK, "")),
+        _VAE,
+        Piece("text_encoder", "CLIPTextModel", ("text_encoders.clip_l.transformer.",)),
+        Piece("text_encoder_2", "T5EncoderModel", ("text_encoders.t5xxl.transformer.",)),
+    ),
+    lambda _, __: "flux",
+    _flux_settings,
+)
+#: The beginnings of names that tell a family by its network; bare where a file holds the network alone.
+_BY_NETWORK: Final = (
+    (_FLUX, (f"{NETWORK}double_blocks.", "double_blocks.")),
+    (_SD3, (f"{NETWORK}joint_blocks.", "joint_blocks.")),
+)
+#: Of those that have a UNet, by what reads their prompts; a file without is told by what the UNet reads beside the prompt.
+_BY_TEXT: Final = (
+    (_REFINER, (f"{_EMBEDDERS}0.model.",)),
+    (_SDXL, (_EMBEDDERS, f"{NETWORK}label_emb.")),
+    (_SD2, (_SD2_TEXT,)),
+)
+_READS_TEXT: Final = "attn2.to_k.weight"
+#: What only the tensors of families have that are not drawn here; looked at first, because some of their blocks are called like ours.
+OTHERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "distilled_guidance_layer.": "Chroma",
+        "double_stream_modulation_img.": "FLUX.2",
+        "single_stream_modulation.": "FLUX.2",
+        "transformer_blocks.0.img_mod.": "Qwen-Image",
+        "layers.0.adaLN_modulation.": "Z-Image",
+        "double_stream_blocks.": "HiDream",
+        "double_layers.": "AuraFlow",
+        "txt_in.individual_token_refiner.": "Hunyuan Video",
+        "patchify_proj.": "LTX-Video",
+        "clip_txt_mapper.": "Stable Cascade",
+        "clip_mapper.": "Stable Cascade",
+        "head.modulation": "Wan",
+        "blocks.0.cross_attn.q_linear.": "PixArt or Sana",
+    }
+)
+
+
+def original_of(header: Header) -> Original | None:
+    """Return how a file is laid out by what its tensors are called; None for what is no checkpoint in an original layout."""
+    by_network = next((original for original, starts in _BY_NETWORK if _begins(header, starts)), None)
+    if by_network is not None or f"{NETWORK}input_blocks.0.0.weight" not in header.tensors:
+        return by_network
+    by_text = next((original for original, starts in _BY_TEXT if _begins(header, starts)), None)
+    if by_text is not None:
+        return by_text
+    read = next((name for name in header.tensors if name.startswith(NETWORK) and name.endswith(_READS_TEXT)), None)
+    return _SD2 if read is not None and dimension(header, read, 1) == SD2_TEXT_WIDTH else _SD15
+
+
+def start_of(header: Header, piece: Piece) -> str | None:
+    """Return what the names of a component's tensors begin with in a file; None when it is not there."""
+    named = [start for start in piece.starts if start]
+    found = next((start for start in named if _begins(header, (start,))), None)
+    return "" if found is None and "" in piece.starts else found
+
+
+def _begins(header: Header, starts: Iterable[str]) -> bool:
+    starts = tuple(starts)
+    return any(name.startswith(starts) for name in header.tensors)
