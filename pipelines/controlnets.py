@@ -7,6 +7,7 @@ import torch
 
 from jobs.errors import ModelDamaged
 from models_registry.entries import Layout, ModelEntry
+from pipelines.precision import held_at
 from pipelines.reading import CONFIG, check_component, name_failure, quieten, read_component, read_json
 
 #: One for the denoisers of each kind.
@@ -23,5 +24,5 @@ def load_controlnet(entry: ModelEntry, device: torch.device, dtype: torch.dtype)
     name = str(content.get("_class_name") if isinstance(content, dict) else None)
     if name not in _CLASSES:
         raise ModelDamaged(f"{entry.path / CONFIG} describes a {name}, which is no ControlNet that can be used")
-    cls = getattr(diffusers, name)
+    cls, dtype = getattr(diffusers, name), held_at(entry.family, "controlnet", content, dtype)
     return name_failure(entry.path, lambda: read_component(cls, entry.path, variant, dtype).to(device))

@@ -15,6 +15,7 @@ from models_registry.entries import ModelEntry
 from pipelines.adapters.deltas import Delta
 from pipelines.adapters.keys import Component, Key, parse_key
 from pipelines.adapters.rebuilding import IncompleteError, rebuild
+from pipelines.precision import held_at
 from pipelines.reading import name_failure, read_tensors
 
 #: Where diffusers writes peft's configuration, as JSON.
@@ -38,6 +39,7 @@ class Lora:
 
 def load_lora(entry: ModelEntry, device: torch.device, dtype: torch.dtype) -> Lora:
     """Read a LoRA onto a device, raising `ModelMissing`, or `ModelDamaged` with the file and the tensor that is wrong."""
+    dtype = held_at(entry.family, "lora", {}, dtype)
     tensors, metadata = read_tensors(entry.path)
     config = _config(entry.path, metadata)
     layers: dict[tuple[Component, str], dict[str, str]] = defaultdict(dict)

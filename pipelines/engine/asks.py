@@ -3,6 +3,7 @@
 Knows neither diffusers nor the engine: a proxy is given the function that pauses.
 """
 
+import hashlib
 from collections.abc import Hashable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -26,6 +27,8 @@ class Ask(NamedTuple):
     method: str = ""
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = {}
+    #: Named arguments that say the same of all rows of a call: where tokens lie. They are told once, and asks that differ in them part.
+    shared: frozenset[str] = frozenset()
 
     @property
     def rows(self) -> int:
@@ -36,7 +39,11 @@ class Ask(NamedTuple):
     @property
     def key(self) -> Hashable:
         """Return what must be equal for two asks to share one call."""
-        return (self.kind, id(self.module), self.method, _form(self.args), _form(self.kwargs))
+        rows = self.rows
+        named = tuple(
+            (name, _content(each) if name in self.shared else _form(each, rows)) for name, each in self.kwargs.items()
+        )
+        return (self.kind, id(self.module), self.method, _form(self.args, rows), named)
 
     def perform(self) -> Any:
         """Call the module as the run would have done."""
@@ -51,16 +58,25 @@ class Pause(Protocol):
         ...
 
 
-def _form(value: object) -> Hashable:
-    """Return what must be equal for two arguments to travel in one call."""
+def _form(value: object, rows: int) -> Hashable:
+    """Return what must be equal for two arguments to travel in one call, of which this one has so many rows."""
     if isinstance(value, torch.Tensor):
-        # The first dimension counts rows where there is more than one dimension.
-        return ("tensor", value.shape[1:] if value.ndim > 1 else value.shape, value.dtype, value.device)
+        # The first dimension counts rows where there is more than one dimension; of a vector (timesteps, guidance) where it has as many.
+        counts = value.ndim > 1 or (value.ndim == 1 and len(value) == rows)
+        return ("tensor", value.shape[1:] if counts else value.shape, value.dtype, value.device)
     if isinstance(value, Mapping):
-        return tuple((name, _form(each)) for name, each in value.items())
+        return tuple((name, _form(each, rows)) for name, each in value.items())
     if isinstance(value, list | tuple):
-        return tuple(_form(each) for each in value)
+        return tuple(_form(each, rows) for each in value)
     return value if isinstance(value, Hashable) else id(value)
+
+
+def _content(value: object) -> Hashable:
+    """Return what tells apart two arguments that all rows of a call share."""
+    if not isinstance(value, torch.Tensor):
+        return _form(value, 0)
+    numbers = value.detach().float().cpu().contiguous().numpy().tobytes()
+    return ("shared", value.shape, value.dtype, value.device, hashlib.blake2b(numbers, digest_size=16).digest())
 
 
 class Proxy:
@@ -69,12 +85,15 @@ class Proxy:
     Precision and place are not the run's to change, because other runs use it in between; pictures and latents come at its precision.
     """
 
-    __slots__ = ("_kinds", "_module", "_pause")
+    __slots__ = ("_kinds", "_module", "_pause", "_shared")
 
-    def __init__(self, module: Any, kinds: Mapping[str, Kind], pause: Pause) -> None:
+    def __init__(
+        self, module: Any, kinds: Mapping[str, Kind], pause: Pause, shared: frozenset[str] = frozenset()
+    ) -> None:
         self._module = module
         self._kinds = kinds
         self._pause = pause
+        self._shared = shared
 
     # Pipelines ask `isinstance(self.controlnet, ControlNetModel)` and the like.
     @property  # type: ignore[misc]
@@ -83,7 +102,7 @@ class Proxy:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Ask for a call of the module and wait."""
-        return self._pause(Ask(self._kinds["__call__"], self._module, "__call__", args, kwargs))
+        return self._pause(Ask(self._kinds["__call__"], self._module, "__call__", args, kwargs, self._shared))
 
     def __getattr__(self, name: str) -> Any:
         kind = self._kinds.get(name)

@@ -68,6 +68,7 @@ class Body:
         resume: Checkpoint | None = None,
         *,
         given: object = None,
+        shared: frozenset[str] = frozenset(),
     ) -> None:
         #: User steps done, over all passes.
         self.step = 0
@@ -85,6 +86,7 @@ class Body:
         self._schedulers = list(schedulers)
         self._asking = asking
         self._given = given
+        self._shared = shared
         self._resume = resume
         self._thread = threading.get_ident()
         self._fresh: dict[str, Any] = {}
@@ -213,7 +215,7 @@ class Body:
         for name, kinds in self._asking.items():
             module = each.components.get(name, vars(each.pipe).get(name))
             if module is not None:
-                attributes[name] = Proxy(module, kinds, self._pause)
+                attributes[name] = Proxy(module, kinds, self._pause, self._shared)
         attributes["progress_bar"] = self._on_prepared
         # Whoever owns the weights decides where they live, and hooks are shared between runs.
         attributes["maybe_free_model_hooks"] = _nothing

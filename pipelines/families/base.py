@@ -66,6 +66,8 @@ class Family(ABC):
             "controlnet": MappingProxyType({"__call__": "control"}),
         }
     )
+    #: Named arguments of the denoiser that say the same of all rows of a call.
+    shared: ClassVar[frozenset[str]] = frozenset()
     #: Components that LoRAs may change.
     hosted: ClassVar[tuple[Component, ...]] = ("unet", "text_encoder")
     #: The classes it draws with, those of diffusers by name.
@@ -135,6 +137,7 @@ class Family(ABC):
             torch.Generator("cpu").manual_seed(seed),
             resume,
             given=None if plan.given is None else (plan.given[None],),
+            shared=self.shared,
         )
         state = State(
             body,

@@ -61,6 +61,7 @@ class Flux(Family):
     """Draw with a FLUX.1 checkpoint."""
 
     name = "flux"
+    shared: ClassVar[frozenset[str]] = frozenset({"img_ids", "txt_ids"})
     hosted: ClassVar[tuple[Component, ...]] = ("transformer", "text_encoder")
     pipe_classes: ClassVar[Mapping[PipeKey, str | type]] = _CLASSES
 

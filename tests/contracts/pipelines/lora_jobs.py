@@ -48,7 +48,7 @@ def finish(family: Family, state: State) -> bytes:
         assert not family.step([state]).errors
     latents = state._body.latents  # noqa: SLF001 - the picture's 8 bits would hide a difference
     assert latents is not None
-    kept = latents.numpy().tobytes()
+    kept = latents.float().numpy().tobytes()
     (picture,) = family.finish([state])
     state.close()
     return kept + picture.array.tobytes()

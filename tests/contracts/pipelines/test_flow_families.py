@@ -306,6 +306,23 @@ def test_latents_enlarged_for_a_pipeline_that_takes_none_are_decoded(models: Mod
         assert not by[0].same(by[1])
 
 
+def test_calls_that_may_travel_together_have_one_key(models: Models) -> None:
+    """Rows of one form share a call whatever their seed, guidance and timestep; another shape of as many tokens does not."""
+
+    def key_of(case: str = "flux dev", **changes: Any) -> object:
+        state = models.prepare(_parameters(case, **changes))
+        assert state.ask is not None
+        assert state.ask.rows == (1 if case == "flux dev" else 2)
+        key = state.ask.key
+        state.close()
+        return key
+
+    one = key_of()
+    assert key_of(seed=2, guidance_scale=2.0, prompt="a blue square", steps=9) == one
+    assert key_of(width=HEIGHT, height=WIDTH) != one
+    assert key_of("sd3", seed=2, steps=9) == key_of("sd3")
+
+
 def test_checkpoint_without_the_task_refuses_it(models: Models) -> None:
     """A network that reads a mask has nothing to read without one."""
     with pytest.raises(DrawingFailed, match="flux-fill draws no txt2img"):

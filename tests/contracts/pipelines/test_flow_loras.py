@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from jobs.contract import Txt2ImgParameters
 from jobs.errors import ModelDamaged
+from jobs.inputs import Inputs
 from pipelines.families.base import Family
 from pipelines.loading import load
 from pipelines.original.transformer_names import transformer_names
@@ -180,6 +181,19 @@ def test_it_adds_what_its_formula_says(
     assert torch.allclose(found, by_hand, atol=1e-4, rtol=1e-3)
     assert not torch.allclose(found, plain, atol=1e-2)
     assert draw(family, parameters()) == before
+
+
+def test_halves_are_those_with_room_for_large_numbers(
+    loaded: Family, parameters: Callable[..., Txt2ImgParameters], tmp_path: Path
+) -> None:
+    """On a device of half precision the model and what is added to it are held in the other 16 bits, in which these models were trained."""
+    family = load(loaded.entry, "cpu", torch.float16)
+    assert {family.pipe.transformer.dtype, family.pipe.vae.dtype, family.pipe.text_encoder_2.dtype} == {torch.bfloat16}
+    path = write_kohya(make(family), tmp_path / "it.safetensors")
+    entry = next(iter(inputs_of(path).models.values())).model_copy(update={"family": loaded.entry.family})
+    wanted = parameters(loras=loras((path, 0.5)))
+    assert draw(family, wanted, Inputs({entry.ref: entry})) != draw(family, parameters())
+    family.close()
 
 
 @pytest.mark.parametrize(
