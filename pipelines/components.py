@@ -1,10 +1,11 @@
 """The parts of checkpoints (denoiser, VAE, text encoders) on one device: each content is there once, however many checkpoints have it.
 
-It keeps nothing alive: a part is here while a loaded checkpoint has it, and gone with the last of them. Nothing that differs between two
-users may be written into a part: stacks of LoRAs are added around calls, schedulers are each run's own, precision belongs to what is
-shared. One thread uses it.
+What is shared are tensors. Every user gets modules of its own around them, so that hooks, flags and precision of one are nothing to the
+others; only what is written into the numbers themselves would be, and nobody does that. Nothing is kept alive here: a part is here while a
+loaded checkpoint has it, and gone with the last of them. One thread uses it.
 """
 
+import copy
 import json
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -44,13 +45,16 @@ class Components:
     def __init__(self, device: torch.device, counters: Counters) -> None:
         self.device = device
         self._counters = counters
+        # Of the parts as they were read, which nobody uses.
         self._by_content: weakref.WeakValueDictionary[_Content, torch.nn.Module] = weakref.WeakValueDictionary()
         self._forms: weakref.WeakKeyDictionary[torch.nn.Module, _Form] = weakref.WeakKeyDictionary()
+        #: What users have, each with the part that it was made of, which stays for as long.
+        self._lent: weakref.WeakKeyDictionary[torch.nn.Module, torch.nn.Module] = weakref.WeakKeyDictionary()
 
     def take(
         self, digest: str, cls: type, config: Mapping[str, Any], dtype: torch.dtype, read: Callable[[], Any]
     ) -> Any:
-        """Return the part of this content, by `read` unless it is here; `digest` is empty where nobody knows it.
+        """Return a part of this content, by `read` unless it is here; `digest` is empty where nobody knows it.
 
         Raises what `read` does, and `OutOfMemory`.
         """
@@ -58,17 +62,24 @@ class Components:
         held = self._by_content.get(content) if digest else None
         if held is not None:
             self._counters.components_shared += 1
-            return held
-        part = self.settle(read())
+            return self._lend(held)
+        part = self._settle(read())
         if digest:
             self._by_content[content] = part
-        return part
+        return self._lend(part)
 
     def settle(self, part: Any) -> Any:
-        """Return the part that is here already and equals one just read, number by number; else this one, moved to the device.
+        """Return a part that was just read, on the device: over the tensors that are there already where they are equal, number by number.
 
         Raises `OutOfMemory`.
         """
+        return self._lend(self._settle(part))
+
+    def held(self, digests: Collection[str]) -> Mapping[str, torch.nn.Module]:
+        """Return the parts that are here, by those of these digests that are theirs; whoever keeps the answer keeps them here."""
+        return {content.digest: part for content, part in self._by_content.items() if content.digest in digests}
+
+    def _settle(self, part: torch.nn.Module) -> torch.nn.Module:
         self._counters.components_read += 1
         self._counters.bytes_read += weigh(part)
         form = _form(part)
@@ -82,9 +93,15 @@ class Components:
         self._forms[part] = form
         return part
 
-    def held(self, digests: Collection[str]) -> Mapping[str, torch.nn.Module]:
-        """Return the parts that are here, by those of these digests that are theirs; who keeps the answer keeps the parts."""
-        return {content.digest: part for content, part in self._by_content.items() if content.digest in digests}
+    def _lend(self, part: torch.nn.Module) -> torch.nn.Module:
+        """Make modules of their own around the same tensors."""
+        tensors: dict[int, Any] = {
+            **{id(each): torch.nn.Parameter(each.data, requires_grad=False) for each in part.parameters()},
+            **{id(each): each.data for each in part.buffers()},
+        }
+        lent = copy.deepcopy(part, tensors)
+        self._lent[lent] = part
+        return lent
 
     def _alike(self, form: _Form) -> Iterator[torch.nn.Module]:
         yield from [part for part, other in self._forms.items() if other == form]
@@ -107,22 +124,15 @@ def parts_of(pipe: Any) -> Mapping[str, torch.nn.Module]:
     return {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
 
 
+def storages(*parts: torch.nn.Module) -> Mapping[int, int]:
+    """Return the memory that parts take together: the bytes of each storage, by its address."""
+    found = [each.untyped_storage() for part in parts for each in (*part.parameters(), *part.buffers())]
+    return {storage.data_ptr(): storage.nbytes() for storage in found}
+
+
 def weigh(part: torch.nn.Module) -> int:
-    """Return the bytes of every tensor a part has; what two of its layers share counts once."""
-    return sum(each.nbytes for each in (*part.parameters(), *part.buffers()))
-
-
-def footprint(value: Any) -> Mapping[int, int]:
-    """Return what something loaded is made of: the bytes of each part, by what tells it from the others for as long as it is here.
-
-    A module is one part; what has `parts` is those; anything else says its `bytes`.
-    """
-    if isinstance(value, torch.nn.Module):
-        return {id(value): weigh(value)}
-    parts = getattr(value, "parts", None)
-    if parts is None:
-        return {id(value): int(getattr(value, "bytes", 0))}
-    return {id(part): weigh(part) for part in parts.values()}
+    """Return the bytes that a part takes."""
+    return sum(storages(part).values())
 
 
 def _is_elsewhere(part: torch.nn.Module, device: torch.device) -> bool:

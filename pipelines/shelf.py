@@ -14,7 +14,7 @@ import torch
 
 from jobs.errors import DrawingFailed
 from models_registry.entries import Kind, ModelEntry
-from pipelines.components import Components, footprint
+from pipelines.components import Components, storages
 from pipelines.engine.engine import Counters
 
 #: Reads one component from its files onto a device; raises `ModelMissing`, `ModelDamaged` or `OutOfMemory`.
@@ -32,8 +32,13 @@ class Shelved:
 
     @property
     def weights(self) -> Mapping[int, int]:
-        """Return the bytes of each part, by what tells it from the others; checkpoints may have some of them too."""
-        return footprint(self.value)
+        """Return the bytes of each storage, by its address; checkpoints may have some of them too."""
+        if isinstance(self.value, torch.nn.Module):
+            return storages(self.value)
+        parts = getattr(self.value, "parts", None)
+        if parts is not None:
+            return storages(*parts.values())
+        return {id(self.value): int(getattr(self.value, "bytes", 0))}
 
     @property
     def bytes(self) -> int:
@@ -62,8 +67,8 @@ class Shelf:
 
     @property
     def weights(self) -> Mapping[int, int]:
-        """Return the bytes of each part of everything on the shelf, by what tells it from the others."""
-        return {part: size for each in self._held.values() for part, size in each.weights.items()}
+        """Return the bytes of each storage of everything on the shelf, by its address."""
+        return {address: size for each in self._held.values() for address, size in each.weights.items()}
 
     @property
     def entries(self) -> tuple[ModelEntry, ...]:
@@ -98,7 +103,7 @@ class Shelf:
     ) -> bool:
         """Drop the least recently used until at most `allowed` bytes are held, but none of `keep`; return whether some left.
 
-        Parts that others hold `beside` the shelf count as well, and are not freed.
+        Storages that others hold `beside` the shelf count as well, and are not freed.
         """
         leaving = [key for key in self._held if key not in keep]
         left = False

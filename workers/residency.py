@@ -1,7 +1,7 @@
 """Which loaded checkpoints leave a device when room lacks: those that free many bytes, were not used for long, and are soon back.
 
-Bytes are counted by component and once, however many checkpoints have it: what two have in common, neither frees alone. Knows no torch: a
-component is a number that tells it from the others.
+Bytes are counted by storage and once, however many checkpoints have it: what two have in common, neither frees alone. Knows no torch: a
+storage is a number that tells it from the others.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -18,7 +18,7 @@ _LEAST_SECONDS: Final = 0.001
 @dataclass
 class _Resident(Generic[Model]):
     model: Model
-    #: By component: its bytes.
+    #: By storage: its bytes.
     weights: Mapping[int, int]
     #: What loading it took.
     seconds: float
@@ -54,8 +54,8 @@ class Residency(Generic[Model]):
 
     @property
     def weights(self) -> Mapping[int, int]:
-        """Return the bytes of each component of everything here."""
-        return {part: size for each in self._held.values() for part, size in each.weights.items()}
+        """Return the bytes of each storage of everything here."""
+        return {storage: size for each in self._held.values() for storage, size in each.weights.items()}
 
     def put(self, key: str, model: Model, weights: Mapping[int, int], seconds: float) -> None:
         """Keep a checkpoint that has just been loaded, in so many seconds."""
@@ -71,7 +71,7 @@ class Residency(Generic[Model]):
     def shrink(self, allowed: int, keep: str | None = None, pinned: Mapping[int, int] = MappingProxyType({})) -> bool:
         """Drop checkpoints, but `keep`, until all that is left weighs at most `allowed` bytes; return whether some left.
 
-        Components that are `pinned` stay whoever leaves.
+        Storages that are `pinned` stay whoever leaves.
         """
         left = False
         while self._bytes(pinned) > allowed and self._bytes(pinned) > self._bytes(pinned, self._only(keep)):
@@ -103,7 +103,7 @@ class Residency(Generic[Model]):
 
     def _bytes(self, pinned: Mapping[int, int], keys: Collection[str] | None = None) -> int:
         """Return what is pinned and what some of the checkpoints are made of, or all of them, weigh together."""
-        parts = dict(pinned)
+        storages = dict(pinned)
         for key in self._held if keys is None else keys:
-            parts.update(self._held[key].weights)
-        return sum(parts.values())
+            storages.update(self._held[key].weights)
+        return sum(storages.values())

@@ -24,7 +24,7 @@ from jobs.needs import needs_of
 from models_registry.entries import Component, Kind, ModelEntry
 from models_registry.memory import HALF_PRECISION_BYTES, weights_memory
 from pipelines.analysis.analyser import analyse
-from pipelines.components import footprint, weigh
+from pipelines.components import storages
 from pipelines.engine.engine import Counters, StepReport
 from pipelines.engine.state import State
 from pipelines.families.base import Family
@@ -261,13 +261,13 @@ class LocalEngine(OneAfterAnother):
     def _read(self, entry: ModelEntry) -> None:
         began = time.monotonic()
         family = load(entry, self._device, counters=self._counters, shelf=self._shelf)
-        self._families.put(entry.model_key, family, footprint(family), time.monotonic() - began)
+        self._families.put(entry.model_key, family, storages(*family.parts.values()), time.monotonic() - began)
 
     def _make_room(self, item: Item) -> bool:
         """Drop what the item does not need until it fits: first from the shelf, then models; return whether some left."""
         allowed = max(0, self._budget - self._wanted(item))
         own = None if item.entry is None else item.entry.model_key
-        pinned = {id(part): weigh(part) for part in self._common(item).values()}
+        pinned = storages(*self._common(item).values())
         left = self._shelf.shrink(allowed, _needed(item), {**self._families.weights, **pinned})
         if self._families.shrink(allowed, own, {**self._shelf.weights, **pinned}):
             left = True
@@ -345,19 +345,23 @@ class LocalEngine(OneAfterAnother):
 
 
 def _components(checkpoints: Sequence[tuple[ModelEntry, Mapping[str, torch.nn.Module]]]) -> Iterator[HeldComponent]:
-    """Tell what checkpoints are made of, each part once, under the name of the first that has it."""
+    """Tell what checkpoints are made of, each storage once, under the name of the first that has it."""
     users: dict[int, list[str]] = {}
     for entry, parts in checkpoints:
-        for part in parts.values():
-            users.setdefault(id(part), []).append(entry.name)
+        for address in storages(*parts.values()):
+            users.setdefault(address, []).append(entry.name)
     for entry, parts in checkpoints:
         for name, part in parts.items():
-            names = users.pop(id(part), None)
-            if names is not None:
-                # A checkpoint may be here twice: as the one that draws, and as one that refines.
-                first, *others = dict.fromkeys(names)
+            own = {address: size for address, size in storages(part).items() if address in users}
+            # A checkpoint may be here twice: as the one that draws, and as one that refines.
+            names = dict.fromkeys(user for address in own for user in users.pop(address))
+            if own:
                 yield HeldComponent(
-                    kind=entry.kind, name=first, component=name, bytes=weigh(part), shared_with=tuple(others)
+                    kind=entry.kind,
+                    name=entry.name,
+                    component=name,
+                    bytes=sum(own.values()),
+                    shared_with=tuple(name for name in names if name != entry.name),
                 )
 
 

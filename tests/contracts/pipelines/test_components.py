@@ -1,12 +1,9 @@
 """Equal components of several checkpoints are one copy, in bytes of storage; what differs is told apart, and stays as it is for others."""
 
-import gc
 import json
 import shutil
-import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,7 +14,7 @@ from jobs.contract import Txt2ImgParameters
 from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import Layout
-from pipelines.components import weigh
+from pipelines.components import storages, weigh
 from pipelines.engine.engine import Counters
 from pipelines.families.base import Family
 from pipelines.loaders import LOADERS
@@ -27,18 +24,13 @@ from tests.contracts.pipelines.conftest import entry_for
 from tests.contracts.pipelines.lora_jobs import draw, finish, inputs_of, loras
 from tests.lora_layouts import make, write_kohya
 from tests.original_layout import write_original
-from tests.storages import storage_bytes
+from tests.storages import common, storage_bytes
 
 Make = Callable[..., Txt2ImgParameters]
 Change = Callable[[Path], None]
 
 CPU = torch.device("cpu")
 EVERY = frozenset({"unet", "vae", "text_encoder"})
-
-
-def common(one: Family, other: Family) -> set[str]:
-    """Return the names of the components that two families both have."""
-    return {name for name, part in one.parts.items() if part is other.parts[name]}
 
 
 def change_number(folder: Path, component: str) -> None:
@@ -163,9 +155,9 @@ def test_models_that_share_draw_as_they_do_alone(twins: Sequence[Family], parame
 
 
 def test_closing_a_model_leaves_the_others_as_they_were(
-    twins: Sequence[Family], parameters: Make, tmp_path: Path
+    twins: Sequence[Family], shelf: Shelf, parameters: Make, tmp_path: Path
 ) -> None:
-    """Its LoRAs come off what it shared, while another's run is between two steps; what nobody has any more is gone."""
+    """While another's run is between two steps; what nobody has any more is gone, and nothing else."""
     one, other = twins
     style = write_kohya(make("lora", one.pipe.unet, one.pipe.text_encoder, seed=1), tmp_path / "style.safetensors")
     job, inputs = parameters(steps=3, loras=loras((style, 0.5))), inputs_of(style)
@@ -173,38 +165,36 @@ def test_closing_a_model_leaves_the_others_as_they_were(
     state = other.prepare(job, 0, inputs)
     assert not other.step([state]).errors
     draw(one, job, inputs)
-    own, shared = weakref.ref(one.parts["vae"]), weakref.ref(one.parts["unet"])
+    digests = {each.name: each.digest for each in one.entry.components}
     one.close()
-    gc.collect()
-    assert (own() is None, shared() is None) == (True, False)
+    assert shelf.components.held(digests.values()).keys() == {digests["unet"], digests["text_encoder"]}
     assert finish(other, state) == alone
     other.close()
-    assert shared() is None
+    assert not shelf.components.held(digests.values())
 
 
-def test_drawing_changes_nothing_that_is_shared(twins: Sequence[Family], parameters: Make, tmp_path: Path) -> None:
-    """Every tensor keeps its bits, its storage and its precision, every module its settings and its hooks, once the LoRAs are off."""
+def test_what_one_user_does_to_its_modules_is_nothing_to_another(twins: Sequence[Family], parameters: Make) -> None:
+    """Precision, flags and hooks, as pipelines and libraries set them for the time of a call and sometimes for good."""
     one, other = twins
-    style = write_kohya(make("lora", one.pipe.unet, one.pipe.text_encoder, seed=1), tmp_path / "style.safetensors")
-    skipping = parameters(steps=1, clip_skip=2)
-    # transformers lays hooks of its own into a module whose inner layers are asked for, once and for good.
-    draw(one, skipping)
-    before = _state(one)
-    stack = loras((style, 0.5))
-    draw(one, parameters(steps=2, loras=stack, clip_skip=2, prompt="(a red:1.2) circle"), inputs_of(style))
-    draw(other, parameters(steps=2, scheduler="DPM++ 2M Karras", hires={"scale": 2.0, "steps": 2, "strength": 0.5}))
-    one.adapters.close()
-    assert _state(one) == before
+    before = draw(other, parameters())
+    one.parts["unet"].to(torch.float16)
+    one.pipe.unet.fuse_qkv_projections()
+    one.parts["text_encoder"].register_forward_hook(lambda *_: torch.zeros(1))
+    one.pipe.text_encoder.config.hidden_act = "relu"
+    assert draw(other, parameters()) == before
+    assert common(one, other) == {"text_encoder"}
 
 
-def _state(family: Family) -> dict[str, Any]:
-    state: dict[str, Any] = {}
-    for name, part in family.parts.items():
-        for key, tensor in (*part.named_parameters(), *part.named_buffers()):
-            state[f"{name}.{key}"] = (tensor.data_ptr(), tensor.dtype, tensor.detach().numpy().tobytes())
-        for key, module in part.named_modules():
-            plain = {
-                attribute: value for attribute, value in vars(module).items() if isinstance(value, bool | int | str)
-            }
-            state[f"{name}.{key}:"] = (plain, len(module._forward_hooks), len(module._forward_pre_hooks))  # noqa: SLF001
-    return state
+def test_equal_components_of_one_model_are_two_users(twins: Sequence[Family], shelf: Shelf) -> None:
+    """So that each of two text encoders gets the LoRAs that are its own."""
+    entry = twins[0].entry
+    digest = next(each.digest for each in entry.components if each.name == "text_encoder")
+    config = json.loads((entry.path / "text_encoder/config.json").read_text())
+    cls = type(twins[0].parts["text_encoder"])
+    one, other = (shelf.components.take(digest, cls, config, torch.float32, _unread) for _ in range(2))
+    assert one is not other
+    assert storages(one) == storages(other) == storages(twins[0].parts["text_encoder"])
+
+
+def _unread() -> None:
+    raise AssertionError("it is here already")

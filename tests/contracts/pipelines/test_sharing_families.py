@@ -18,7 +18,7 @@ from pipelines.loaders import LOADERS
 from pipelines.loading import load
 from pipelines.shelf import Shelf
 from tests.contracts.pipelines.lora_jobs import draw, finish
-from tests.storages import storage_bytes
+from tests.storages import common, storage_bytes
 from tests.tiny import transformers, unets
 
 Make = Callable[..., Txt2ImgParameters]
@@ -47,7 +47,7 @@ def test_models_of_a_family_share_all_but_what_differs(build: Build, tmp_path: P
 
     counters = Counters()
     one, other = pair(counters, folder, twin)
-    assert {name for name, part in one.parts.items() if part is not other.parts[name]} == {"vae"}
+    assert common(one, other) == one.parts.keys() - {"vae"}
     assert storage_bytes([one, other]) == storage_bytes([one]) + weigh(other.parts["vae"])
     assert counters.components_read == len(one.parts) + 1
 
@@ -63,7 +63,7 @@ def test_models_of_a_family_share_all_but_what_differs(build: Build, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("builds", "common"),
+    ("builds", "shared"),
     [
         ((unets.build_sdxl, unets.build_sdxl_inpaint), {"text_encoder", "text_encoder_2", "vae"}),
         ((unets.build_sdxl, unets.build_sdxl_refiner), {"text_encoder_2", "vae"}),
@@ -75,16 +75,16 @@ def test_models_of_a_family_share_all_but_what_differs(build: Build, tmp_path: P
         ),
     ],
 )
-def test_variants_share_their_encoders(builds: tuple[Build, Build], common: set[str], tmp_path: Path) -> None:
+def test_variants_share_their_encoders(builds: tuple[Build, Build], shared: set[str], tmp_path: Path) -> None:
     """Published variants have the encoders and the VAE of their family's first; what is equal is read once."""
     folders = [build(tmp_path / build.__name__) for build in builds]
-    for name in common:
+    for name in shared:
         # Random weights differ even there.
         shutil.copytree(folders[0] / name, folders[1] / name, dirs_exist_ok=True)
     counters = Counters()
     one, other = pair(counters, *folders)
-    assert {name for name, part in one.parts.items() if part is other.parts.get(name)} == common
+    assert common(one, other) == shared
     assert (counters.components_read, counters.components_shared) == (
-        len(one.parts) + len(other.parts) - len(common),
-        len(common),
+        len(one.parts) + len(other.parts) - len(shared),
+        len(shared),
     )

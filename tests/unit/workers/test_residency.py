@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from workers.residency import Residency
 
-#: Components by the numbers that tell them apart.
+#: Storages by the numbers that tell them apart.
 UNET, OTHER_UNET, T5, VAE = 1, 2, 3, 4
 
 
@@ -64,7 +64,7 @@ def test_models_that_share_everything_leave_together() -> None:
     assert (closed, held.bytes) == (["one", "two"], 0)
 
 
-def test_pinned_components_stay_whoever_leaves() -> None:
+def test_pinned_storages_stay_whoever_leaves() -> None:
     """What the next job needs is not counted as freed, and still counted as held."""
     held, closed = residency(a=({UNET: 10, T5: 40}, 1.0), b=({OTHER_UNET: 12}, 1.0))
     held.take("a")
