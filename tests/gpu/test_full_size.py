@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from benchmarks.gpu.full_size import build_sd15
+from benchmarks.gpu.full_size import build
 from jobs.contract import Txt2ImgParameters
 from jobs.errors import OutOfMemory
 from models_registry.bounded_files import Reads
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the model once."""
-    return build_sd15(tmp_path_factory.mktemp("models") / "full-sd15")
+    return build("sd15", tmp_path_factory.mktemp("models") / "full-sd15")
 
 
 @pytest.fixture(scope="module")
