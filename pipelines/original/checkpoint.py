@@ -15,6 +15,7 @@ from pipelines.components import Components
 from pipelines.families.pipes import neutral_options
 from pipelines.original.component import Weights, below, build_text_encoder, build_unet, build_vae
 from pipelines.original.configs import component_config, read_config
+from pipelines.original.flows import FLOWS, read_flow_checkpoint
 from pipelines.original.published import Published, published
 from pipelines.original.tokenizer import read_tokenizer
 from pipelines.reading import name_failure, quieten, read_tensors
@@ -75,6 +76,8 @@ _REFINER = _Layout(
 
 def read_checkpoint(entry: ModelEntry, components: Components, dtype: torch.dtype) -> Any:
     """Load a single file onto the components' device, raising `ModelMissing`, `ModelDamaged` (naming the file) or `OutOfMemory`."""
+    if entry.family in FLOWS:
+        return read_flow_checkpoint(entry, components, dtype)
     quieten()
     layout = _REFINER if entry.variant == "refiner" else _LAYOUTS.get(entry.family)
     if layout is None:

@@ -1,4 +1,4 @@
-"""The configurations that Stable Diffusion 1.x, 2.x and SDXL were published with, in diffusers' terms: what no tensor of a file tells.
+"""The configurations that Stable Diffusion, SDXL and FLUX.1 were published with, in diffusers' terms: what no tensor of a file tells.
 
 What is left out is the classes' own default. `rows` names one weight of each component whose rows tell the published size: widths alone
 do not tell how many heads attend or how channels are grouped, so that any other file would be drawn wrongly.
@@ -7,6 +7,8 @@ do not tell how many heads attend or how channels are grouped, so that any other
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from models_registry.published import PUBLISHED
 
 Config = Mapping[str, Any]
 
@@ -155,4 +157,42 @@ def _sdxl(variant: str) -> Mapping[str, Published]:
     }
 
 
-_FAMILIES = MappingProxyType({"sd15": _sd15, "sd2": _sd2, "sdxl": _sdxl})
+def _flow(name: str, telling: Mapping[str, tuple[str, int]]) -> Mapping[str, Published]:
+    """Return what the registry says of a family that draws along a flow, with a weight that tells each size."""
+    return {
+        component: Published(
+            _frozen(**{key: value for key, value in config.items() if key not in _NAMES}),
+            MappingProxyType(dict([telling[component]]) if component in telling else {}),
+        )
+        for component, config in PUBLISHED[name].items()
+    }
+
+
+def _sd3(variant: str) -> Mapping[str, Published]:
+    large = variant.startswith("3.5-large")
+    name = "sd3.5-large" if large else "sd3.5-medium" if variant == "3.5-medium" else "sd3-medium"
+    rows = {"transformer": ("x_embedder.proj.weight", 2432 if large else 1536), **_WIDE}
+    return _flow(name, {**rows, "text_encoder_2": (_NORM, 1280), "text_encoder_3": _T5_ROWS})
+
+
+def _flux(variant: str) -> Mapping[str, Published]:
+    # How much the first layer reads, and whether it reads guidance, is for the file to tell.
+    rows = {"transformer": ("img_in.weight", 3072), **_WIDE, "text_encoder_2": _T5_ROWS}
+    found = dict(_flow("flux", rows))
+    own = {key: value for key, value in found["transformer"].config.items() if key not in _TOLD}
+    found["transformer"] = found["transformer"]._replace(config=_frozen(**own))
+    if variant == "schnell":
+        found["scheduler"] = Published(
+            _frozen(_class_name="FlowMatchEulerDiscreteScheduler", num_train_timesteps=1000, shift=1.0)
+        )
+    return found
+
+
+#: What libraries would take for a setting.
+_NAMES = frozenset({"model_type"})
+_TOLD = frozenset({"in_channels", "guidance_embeds"})
+_T5_ROWS = ("encoder.final_layer_norm.weight", 4096)
+_WIDE: Mapping[str, tuple[str, int]] = MappingProxyType(
+    {"vae": ("encoder.conv_in.weight", 128), "text_encoder": (_NORM, 768)}
+)
+_FAMILIES = MappingProxyType({"sd15": _sd15, "sd2": _sd2, "sdxl": _sdxl, "sd3": _sd3, "flux": _flux})
