@@ -86,6 +86,7 @@ class AdapterFacts(EntryFields):
     scale: int | None = Field(description="Upscalers: how much one pass enlarges, where the file tells.")
     vectors: int | None = Field(description="Embeddings: how many tokens the name stands for.")
     text_width: int | None = Field(description="What it adapts must have text features of this width.")
+    width: int | None = Field(description="What it adapts must have a network whose first layer is so wide.")
 
 
 class AdapterView(AdapterFacts):
@@ -228,7 +229,7 @@ def _fields(entry: Entry, reader: Reader, uses: Uses) -> dict[str, Any]:
 
 
 def _adapter(entry: Entry, reader: Reader, uses: Uses) -> dict[str, Any]:
-    facts = {name: getattr(entry, name) for name in ("rank", "scale", "vectors", "text_width")}
+    facts = {name: getattr(entry, name) for name in ("rank", "scale", "vectors", "text_width", "width")}
     return {**_fields(entry, reader, uses), **facts, "kind": AdapterKind(entry.kind)}
 
 
