@@ -20,6 +20,14 @@ from pipelines.failures import attempt
 _ORIGINS: Final = frozenset({"transformers_version", "architectures", "dtype", "torch_dtype"})
 
 
+class Numbers(NamedTuple):
+    """What tells the tensors of a part from others, before anything is read."""
+
+    #: As the registry hashed them.
+    digest: str
+    dtype: torch.dtype
+
+
 class _Content(NamedTuple):
     """What a part is known by before it is read."""
 
@@ -31,7 +39,7 @@ class _Content(NamedTuple):
 
 
 class _Form(NamedTuple):
-    """What two parts must have in common before their numbers are compared."""
+    """What a part is beside its numbers: those of two are compared where their tensors are alike."""
 
     cls: type
     config: str
@@ -75,21 +83,26 @@ class Components:
         """
         return self._lend(self._settle(part))
 
-    def held(self, digests: Collection[str]) -> Mapping[str, torch.nn.Module]:
-        """Return the parts that are here, by those of these digests that are theirs; whoever keeps the answer keeps them here."""
-        return {content.digest: part for content, part in self._by_content.items() if content.digest in digests}
+    def held(self, wanted: Collection[Numbers]) -> Mapping[Numbers, torch.nn.Module]:
+        """Return the parts that are here of those wanted; whoever keeps the answer keeps them here."""
+        here = {Numbers(content.digest, content.dtype): part for content, part in self._by_content.items()}
+        return {numbers: part for numbers, part in here.items() if numbers in wanted}
 
     def _settle(self, part: torch.nn.Module) -> torch.nn.Module:
         self._counters.components_read += 1
         self._counters.bytes_read += weigh(part)
         form = _form(part)
-        for held in self._alike(form):
-            if self._equal(held, part):
-                self._counters.components_shared += 1
+        held = next((each for each in self._alike(form) if self._equal(each, part)), None)
+        if held is not None:
+            self._counters.components_shared += 1
+            if self._forms[held] == form:
                 return held
-        if _is_elsewhere(part, self.device):
-            attempt(lambda: part.to(self.device))
+            # The same numbers under other settings: a part of its own, over the same tensors.
+            part.load_state_dict(held.state_dict(), assign=True)
+        elif _is_elsewhere(part, self.device):
             self._counters.bytes_copied += weigh(part)
+        # Of a part whose tensors are there already, what is computed and not stored.
+        attempt(lambda: part.to(self.device))
         self._forms[part] = form
         return part
 
@@ -104,7 +117,9 @@ class Components:
         return lent
 
     def _alike(self, form: _Form) -> Iterator[torch.nn.Module]:
-        yield from [part for part, other in self._forms.items() if other == form]
+        # Those first that are the same altogether.
+        found = [part for part, other in self._forms.items() if other.tensors == form.tensors]
+        yield from sorted(found, key=lambda part: self._forms[part] != form)
 
     def _equal(self, held: torch.nn.Module, part: torch.nn.Module) -> bool:
         """Compare tensor by tensor, so that what differs is told early and never lies on the device twice."""

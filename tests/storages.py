@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from pipelines.components import storages
+import torch
+
 from pipelines.families.base import Family
 from pipelines.families.refining import Refiner
 
@@ -19,11 +20,15 @@ def storage_bytes(families: Iterable[Family | Refiner]) -> int:
 
 
 def common(one: Family, other: Family) -> set[str]:
-    """Return the names of the components that lie in the same storages in both families; there is no half of one."""
+    """Return the names of the components whose weights lie in the same storages in both families; there is no half of one."""
     found = set()
     for name, part in one.parts.items():
-        mine, theirs = storages(part).keys(), storages(other.parts[name]).keys() if name in other.parts else set()
+        mine, theirs = _addresses(part), _addresses(other.parts.get(name, torch.nn.Module()))
         if mine & theirs:
             assert mine == theirs
             found.add(name)
     return found
+
+
+def _addresses(part: torch.nn.Module) -> set[int]:
+    return {tensor.untyped_storage().data_ptr() for tensor in part.state_dict().values()}

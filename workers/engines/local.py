@@ -24,13 +24,14 @@ from jobs.needs import needs_of
 from models_registry.entries import Component, Kind, ModelEntry
 from models_registry.memory import HALF_PRECISION_BYTES, weights_memory
 from pipelines.analysis.analyser import analyse
-from pipelines.components import storages
+from pipelines.components import Numbers, storages
 from pipelines.engine.engine import Counters, StepReport
 from pipelines.engine.state import State
 from pipelines.families.base import Family
 from pipelines.loaders import LOADERS
 from pipelines.loading import default_dtype, load
 from pipelines.pictures import Picture
+from pipelines.precision import held_at
 from pipelines.preprocessing.drawer import PreprocessDrawer
 from pipelines.shelf import Shelf
 from pipelines.upscaling.drawer import UpscaleDrawer
@@ -275,9 +276,15 @@ class LocalEngine(OneAfterAnother):
             self._give_back()
         return left
 
-    def _common(self, item: Item) -> Mapping[str, torch.nn.Module]:
-        """Return what is loaded of the item's checkpoints, by its digest: of themselves, or of others that have the same."""
-        return self._shelf.components.held({part.digest for part in _parts(item)} - {""})
+    def _common(self, item: Item) -> Mapping[Numbers, torch.nn.Module]:
+        """Return what is loaded of the item's checkpoints: of themselves, or of others that have the same."""
+        checkpoints = [each for each in item.inputs.models.values() if each.kind is Kind.CHECKPOINT]
+        return self._shelf.components.held(
+            {self._numbers(each, part) for each in checkpoints for part in each.components if part.digest}
+        )
+
+    def _numbers(self, entry: ModelEntry, part: Component) -> Numbers:
+        return Numbers(part.digest, held_at(entry.family, part.name, {}, self._shelf.dtype))
 
     def _wanted(self, item: Item) -> int:
         """Return the bytes that the item needs beside what is loaded."""
@@ -286,15 +293,16 @@ class LocalEngine(OneAfterAnother):
         entries = {_content(each): each for each in (models[need.ref] for need in needs_of(item.parameters))}
         whole = [each for key, each in entries.items() if key in on_shelf or each.model_key in self._families]
         here = sum(map(self._weigh, whole))
-        common, counted = self._common(item), set[str]()
+        common, counted = self._common(item), set[Numbers]()
         for entry in entries.values():
             if entry.kind is not Kind.CHECKPOINT or entry in whole:
                 continue
             for part in entry.components:
-                if part.digest in common or part.digest in counted:
+                numbers = self._numbers(entry, part)
+                if numbers in common or numbers in counted:
                     here += part.parameters * HALF_PRECISION_BYTES * self._weight
                 elif part.digest:
-                    counted.add(part.digest)
+                    counted.add(numbers)
         return max(0, memory_of(item.parameters, models) * self._weight - here)
 
     def _evict_others(self, link: Link, item: Item) -> bool:
@@ -363,13 +371,6 @@ def _components(checkpoints: Sequence[tuple[ModelEntry, Mapping[str, torch.nn.Mo
                     bytes=sum(own.values()),
                     shared_with=tuple(name for name in names if name != entry.name),
                 )
-
-
-def _parts(item: Item) -> Iterator[Component]:
-    """Yield the components of every checkpoint that an item needs."""
-    for entry in item.inputs.models.values():
-        if entry.kind is Kind.CHECKPOINT:
-            yield from entry.components
 
 
 def _content(entry: ModelEntry) -> tuple[Kind, str]:

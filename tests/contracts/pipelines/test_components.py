@@ -14,7 +14,7 @@ from jobs.contract import Txt2ImgParameters
 from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import Layout
-from pipelines.components import storages, weigh
+from pipelines.components import Numbers, storages, weigh
 from pipelines.engine.engine import Counters
 from pipelines.families.base import Family
 from pipelines.loaders import LOADERS
@@ -98,24 +98,39 @@ def test_equal_components_are_one_copy_without_a_digest(
 
 
 @pytest.mark.parametrize(
-    ("change", "shared"),
+    ("change", "read", "shared"),
     [
-        (lambda folder: change_number(folder, "vae"), EVERY - {"vae"}),
-        (lambda folder: configure(folder, "vae", scaling_factor=0.5), EVERY - {"vae"}),
-        (lambda folder: configure(folder, "text_encoder", hidden_act="gelu"), EVERY - {"text_encoder"}),
-        (lambda folder: configure(folder, "unet", _name_or_path="elsewhere"), EVERY),
+        (lambda folder: change_number(folder, "vae"), 1, EVERY - {"vae"}),
+        (lambda folder: configure(folder, "vae", scaling_factor=0.5), 1, EVERY),
+        (lambda folder: configure(folder, "text_encoder", hidden_act="gelu"), 1, EVERY),
+        (lambda folder: configure(folder, "unet", _name_or_path="elsewhere"), 0, EVERY),
     ],
 )
 @pytest.mark.parametrize("hashed", [True, False])
 def test_components_that_differ_are_told_apart(
-    tiny_sd15_folder: Path, tmp_path: Path, shelf: Shelf, change: Change, shared: set[str], *, hashed: bool
+    tiny_sd15_folder: Path,
+    tmp_path: Path,
+    shelf: Shelf,
+    counters: Counters,
+    parameters: Make,
+    change: Change,
+    read: int,
+    shared: set[str],
+    *,
+    hashed: bool,
 ) -> None:
-    """A number, or a setting that shapes pictures, makes a component of its own; where it came from does not."""
+    """A number makes a component of its own; a setting is each model's own, over the same numbers; where it came from is nothing."""
     changed = shutil.copytree(tiny_sd15_folder, tmp_path / "changed")
     change(changed)
     describe = (lambda folder: detect(folder, Reads())) if hashed else entry_for
-    one, other = (load(describe(folder), CPU, shelf=shelf) for folder in (tiny_sd15_folder, changed))
+    folders = (tiny_sd15_folder, changed)
+    one, other = (load(describe(folder), CPU, counters=counters, shelf=shelf) for folder in folders)
     assert common(one, other) == shared
+    assert counters.components_read == (3 + read if hashed else 6)
+    job = parameters(steps=2)
+    assert [draw(family, job) for family in (one, other)] == [
+        draw(load(entry_for(folder), CPU), job) for folder in folders
+    ]
 
 
 def test_digest_is_of_the_bytes_alone(tiny_sd15_folder: Path, tmp_path: Path) -> None:
@@ -165,12 +180,23 @@ def test_closing_a_model_leaves_the_others_as_they_were(
     state = other.prepare(job, 0, inputs)
     assert not other.step([state]).errors
     draw(one, job, inputs)
-    digests = {each.name: each.digest for each in one.entry.components}
+    parts = {each.name: Numbers(each.digest, torch.float32) for each in one.entry.components}
     one.close()
-    assert shelf.components.held(digests.values()).keys() == {digests["unet"], digests["text_encoder"]}
+    assert shelf.components.held(parts.values()).keys() == {parts["unet"], parts["text_encoder"]}
     assert finish(other, state) == alone
     other.close()
-    assert not shelf.components.held(digests.values())
+    assert not shelf.components.held(parts.values())
+
+
+def test_precisions_are_told_apart(tiny_sd15_folder: Path, shelf: Shelf) -> None:
+    """One model at two precisions has nothing in common with itself, and each is found by its own."""
+    entry = detect(tiny_sd15_folder, Reads())
+    one, other = (load(entry, CPU, dtype, shelf=shelf) for dtype in (torch.float32, torch.bfloat16))
+    assert common(one, other) == set()
+    digest = next(each.digest for each in entry.components if each.name == "vae")
+    for family, dtype in ((one, torch.float32), (other, torch.bfloat16)):
+        [found] = shelf.components.held({Numbers(digest, dtype)}).values()
+        assert storages(found) == storages(family.parts["vae"])
 
 
 def test_what_one_user_does_to_its_modules_is_nothing_to_another(twins: Sequence[Family], parameters: Make) -> None:
