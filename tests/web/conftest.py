@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from broker_api.web_app import FOLDER, INDEX
 from tests.fleet_process import FleetProcess
+from tests.model_sources import Sources, serve_sources
 from tests.web.chromium import CHROMIUM, OPTIONS
 from tests.web.visitor import Visitor
 
@@ -22,14 +23,28 @@ def _lacks(what: str, cure: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetProcess]:
+def sources() -> Iterator[Sources]:
+    """Serve what the fleet fetches, as the hub and CivitAI do."""
+    with serve_sources() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory, sources: Sources) -> Iterator[FleetProcess]:
     """Start a fleet of two CPU workers for the whole session."""
     if CHROMIUM is None:
         _lacks("There is no Chromium", "on Debian `apt-get install chromium`")
     if not (FOLDER / INDEX).is_file():
         _lacks("The web application is not built", "run `make web`")
     home: Path = tmp_path_factory.mktemp("web") / "home"
-    running = FleetProcess(home, workers=2, threads=1)
+    running = FleetProcess(
+        home,
+        workers=2,
+        threads=1,
+        hub_endpoint=sources.url,
+        civitai_endpoint=sources.url,
+        fetch_allow="127.0.0.1",
+    )
     running.start()
     try:
         yield running

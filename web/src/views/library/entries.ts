@@ -15,6 +15,7 @@ export const SORTS = [
   { value: 'updated', text: 'Changed last' },
   { value: 'size', text: 'Largest' },
   { value: 'rating', text: 'Best rated' },
+  { value: 'uses', text: 'Most used' },
 ] as const
 
 export interface Filters {
