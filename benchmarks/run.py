@@ -12,7 +12,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import adapter_switch, batches, engine_overhead, intake, library_search, model_switch, start, whole_job
+from benchmarks import (
+    adapter_switch,
+    batches,
+    engine_overhead,
+    gallery_frames,
+    intake,
+    library_search,
+    model_switch,
+    start,
+    whole_job,
+)
 from tests.fleet_process import FleetProcess
 
 RESULTS = Path(__file__).parent / "results"
@@ -41,6 +51,7 @@ def main() -> None:
         "intake": lambda: _on_a_fleet(intake.measure, workers=0, engine="fake"),
         "batches": lambda: _on_a_fleet(batches.measure, workers=0, engine="fake"),
         "library_search": lambda: _on_a_fleet(library_search.measure, workers=0, engine="fake"),
+        "gallery_frames": lambda: _on_a_fleet(gallery_frames.measure, workers=1, engine="fake"),
         "start": lambda: _on_a_fleet(start.measure, workers=2, engine="fake"),
         "whole_job": lambda: _on_a_fleet(whole_job.measure, workers=1),
         "engine_overhead": engine_overhead.measure,

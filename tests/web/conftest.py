@@ -43,7 +43,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, sources: Sources) -> Iterato
         threads=1,
         hub_endpoint=sources.url,
         civitai_endpoint=sources.url,
-        fetch_allow="127.0.0.1",
+        fetch_allow="127.0.0.1, localhost",
     )
     running.start()
     try:

@@ -17,7 +17,14 @@ export interface Picture {
   height: number
 }
 
+/** What of a model decides which fields a request has. */
+export type Traits = Pick<Schemas['ModelView'], 'takes_negative_prompt' | 'takes_guidance_scale' | 'takes_refiner' | 'reads_control'>
+
+/** Of a model that is not known, nothing is left out: the server says what it does not take. */
+const UNKNOWN: Traits = { takes_negative_prompt: true, takes_guidance_scale: true, takes_refiner: true, reads_control: false }
+
 export interface ControlEntry {
+  /** Empty where the checkpoint reads the picture itself. */
   model: string
   picture: Picture | null
   preprocessor: string
@@ -51,6 +58,7 @@ export interface Recipe {
   maskedContent: 'original' | 'fill' | 'noise' | 'nothing'
   maskedArea: 'whole' | 'masked'
   hires: { scale: number; strength: number; upscaler: string } | null
+  refiner: { model: string; switchAt: number } | null
   upscaler: string
   upscale: number
 }
@@ -79,24 +87,26 @@ export function blankRecipe(): Recipe {
     maskedContent: 'original',
     maskedArea: 'whole',
     hires: null,
+    refiner: null,
     upscaler: '',
     upscale: 2,
   }
 }
 
 /** Say what is still missing before a recipe can be drawn; nothing when it can. */
-export function lacking(recipe: Recipe): string | null {
+export function lacking(recipe: Recipe, traits: Traits = UNKNOWN): string | null {
   if (recipe.task !== 'txt2img' && !recipe.source) return 'Choose a picture to start from.'
   if (recipe.task === 'inpaint' && !recipe.mask) return 'Paint over the part that is to be drawn anew.'
   if (recipe.task === 'upscale') return null
   if (!recipe.model) return 'No model is registered yet.'
   if (!recipe.prompt.trim()) return 'Say what to draw.'
+  if (traits.reads_control && !recipe.controls[0]?.picture) return 'Choose the control picture that this model draws after.'
   const control = recipe.controls.find((each) => !each.picture)
   return control ? 'Choose a picture for the ControlNet, or take it out.' : null
 }
 
-/** Turn a recipe for which nothing is lacking into the request that draws it. */
-export function requestOf(recipe: Recipe): JobRequest {
+/** Turn a recipe for which nothing is lacking into the request that draws it with a model of these traits. */
+export function requestOf(recipe: Recipe, traits: Traits = UNKNOWN): JobRequest {
   const image = recipe.source?.name ?? ''
   const common = { seed: recipe.seed, priority: recipe.priority }
   if (recipe.task === 'upscale') {
@@ -106,12 +116,12 @@ export function requestOf(recipe: Recipe): JobRequest {
   const drawing = {
     ...common,
     prompt: recipe.prompt,
-    negative_prompt: recipe.negative,
+    ...(traits.takes_negative_prompt ? { negative_prompt: recipe.negative } : {}),
     model: recipe.model,
     width: recipe.width,
     height: recipe.height,
     steps: recipe.steps,
-    guidance_scale: recipe.guidance,
+    ...(traits.takes_guidance_scale ? { guidance_scale: recipe.guidance } : {}),
     num_images: recipe.count,
     loras: recipe.loras.map((lora) => ({ name: lora.name, weight: lora.weight })),
     controls: recipe.controls.map((each) => ({
@@ -138,12 +148,17 @@ export function requestOf(recipe: Recipe): JobRequest {
       inpaint_area: recipe.maskedArea,
     }
   }
-  return { ...drawing, task: 'txt2img', ...(recipe.hires ? { hires: recipe.hires } : {}) }
+  return {
+    ...drawing,
+    task: 'txt2img',
+    ...(recipe.hires ? { hires: recipe.hires } : {}),
+    ...(recipe.refiner && traits.takes_refiner ? { refiner: { model: recipe.refiner.model, switch_at: recipe.refiner.switchAt } } : {}),
+  }
 }
 
 /** Read a recipe back from the parameters of a job or picture; what they do not say stays as it was. */
 export function recipeOf(from: Parameters, before: Recipe): Recipe {
-  const recipe: Recipe = { ...before, controls: [], loras: [], source: null, mask: null, hires: null, seed: from.seed ?? -1 }
+  const recipe: Recipe = { ...before, controls: [], loras: [], source: null, mask: null, hires: null, refiner: null, seed: from.seed ?? -1 }
   if ('image' in from) recipe.source = uploaded(from.image, from.width ?? 0, from.height ?? 0)
   if ('upscaler_scale' in from) {
     return {
@@ -189,6 +204,7 @@ export function recipeOf(from: Parameters, before: Recipe): Recipe {
     const { scale, strength, upscaler } = from.hires
     recipe.hires = { scale: scale ?? 2, strength: strength ?? 0.5, upscaler: upscaler ?? 'latent' }
   }
+  if ('refiner' in from && from.refiner) recipe.refiner = { model: from.refiner.model, switchAt: from.refiner.switch_at ?? 0.8 }
   return recipe
 }
 

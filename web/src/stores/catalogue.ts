@@ -42,5 +42,10 @@ export const useCatalogue = defineStore('catalogue', () => {
     )
   }
 
-  return { models, adapters, schedulers, preprocessors, loaded, standard, load, model, fitting }
+  /** Checkpoints that can take over in the last steps of a model. */
+  function refinersOf(model: ModelView): ModelView[] {
+    return model.takes_refiner ? models.value.filter((each) => each.family === model.family && each.variant === 'refiner') : []
+  }
+
+  return { models, adapters, schedulers, preprocessors, loaded, standard, load, model, fitting, refinersOf }
 })

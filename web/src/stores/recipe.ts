@@ -24,7 +24,12 @@ export const useRecipe = defineStore('recipe', () => {
       scheduler: model.default_scheduler,
       schedule: '',
     })
-    form.value.loras = form.value.loras.filter((lora) => catalogue.fitting('lora', model.name).some((each) => each.name === lora.name))
+    const fits = (kind: 'lora' | 'controlnet', name: string) => catalogue.fitting(kind, model.name).some((each) => each.name === name)
+    form.value.loras = form.value.loras.filter((lora) => fits('lora', lora.name))
+    form.value.controls = model.reads_control
+      ? [{ ...(form.value.controls[0] ?? { picture: null, preprocessor: '', scale: 1, start: 0, end: 1 }), model: '' }]
+      : form.value.controls.filter((control) => fits('controlnet', control.model))
+    if (!catalogue.refinersOf(model).some((each) => each.name === form.value.refiner?.model)) form.value.refiner = null
   }
 
   /** Put a picture's parameters back into the form. */

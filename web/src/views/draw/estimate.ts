@@ -4,11 +4,13 @@ import { api, ask } from '@/api/client'
 import { sentenceOf } from '@/api/problems'
 import { spanOf } from '@/texts'
 import { lacking, requestOf, type Recipe } from '@/recipe'
+import { useCatalogue } from '@/stores/catalogue'
 
 const SETTLED_MS = 700
 
 /** Ask the server what would become of the form, whenever it has settled; nothing is stored by that. */
 export function useEstimate(form: Ref<Recipe>): { text: Ref<string>; refused: Ref<boolean> } {
+  const catalogue = useCatalogue()
   const text = ref('')
   const refused = ref(false)
   let timer: ReturnType<typeof setTimeout> | undefined
@@ -17,7 +19,8 @@ export function useEstimate(form: Ref<Recipe>): { text: Ref<string>; refused: Re
   async function estimate() {
     asked?.abort()
     asked = new AbortController()
-    const missing = lacking(form.value)
+    const traits = catalogue.model(form.value.model)
+    const missing = lacking(form.value, traits)
     refused.value = false
     if (missing) {
       text.value = missing
@@ -25,7 +28,7 @@ export function useEstimate(form: Ref<Recipe>): { text: Ref<string>; refused: Re
     }
     try {
       const answer = await ask(
-        api.POST('/v1/jobs', { params: { query: { dry_run: true } }, body: requestOf(form.value), signal: asked.signal }),
+        api.POST('/v1/jobs', { params: { query: { dry_run: true } }, body: requestOf(form.value, traits), signal: asked.signal }),
       )
       if ('id' in answer) return
       const wait = answer.eta_s == null ? 'Nobody knows yet how long it takes' : `About ${spanOf(answer.eta_s)}`
