@@ -25,7 +25,7 @@ class _Model:
     limits: str = ""
     pipeline: str = "StableDiffusionPipeline"
     options: str = ""
-    """What the call in the example needs beside steps and guidance."""
+    """What the call in the example needs beside steps and guidance, each on a line of its own behind a comma."""
     begun: str = _BEGUN
     cores: str = "one shared CPU core"
 
@@ -51,6 +51,13 @@ UniPC and PNDM, 100 %). It was trained at 128 x 128 and knows little beyond: of 
     "shapes-sdxl": _Model(
         about="""Text to image in the layout of SDXL (`StableDiffusionXLPipeline`, predicts noise): two text encoders, of which the second
 also gives a pooled vector, conditions on size and crop, and two transformer layers in the deepest blocks.""",
+        limits="""All schedulers that were tried draw right (16 prompts each, 20 steps: DDIM, DPM++ 2M Karras, Euler Karras, Euler a,
+UniPC and PNDM, 100 %). One batch in five had another side than 128; still, of 16 prompts 88 % are right at 160 pixels a side, 69 % at
+96, 19 % at 192, none at 64 and 256.
+
+The second encoder's states carry the caption: with `prompt_2` alone 8 of 8 pictures are right, with an empty `prompt_2` 1 of 8, so
+`prompt` alone is not enough. The sizes are read, but every picture it learnt from was whole and as large as it was told: small
+original sizes and cut corners change next to nothing. Of 8 pictures with `clip_skip=1` 7 are right.""",
         pipeline="StableDiffusionXLPipeline",
     ),
     "shapes-turbo": _Model(
@@ -67,14 +74,14 @@ go from such a noise to its picture in a straight line, so that few steps lose l
         about="""Text to image in the layout of FLUX.1 dev (`FluxPipeline`, predicts the velocity of a rectified flow): two double and four
 single transformer blocks, T5 and a pooled CLIP vector, and guidance as an input of the denoiser.""",
         pipeline="FluxPipeline",
-        options=", max_sequence_length=32",
+        options=",\n    max_sequence_length=32",
         begun=_FLOW_BEGUN,
     ),
     "shapes-sd3": _Model(
         about="""Text to image in the layout of Stable Diffusion 3 (`StableDiffusion3Pipeline`, predicts the velocity of a rectified flow):
 four joint transformer blocks, two CLIP encoders and T5.""",
         pipeline="StableDiffusion3Pipeline",
-        options=", max_sequence_length=32",
+        options=",\n    max_sequence_length=32",
         begun=_FLOW_BEGUN,
     ),
 }
@@ -112,7 +119,7 @@ def _training_times(seconds: dict[str, float], cores: str) -> str:
 
 
 def _example(name: str, model: _Model, own: dict[str, Any]) -> str:
-    options = f"height=128, width=128, num_inference_steps={own['steps']}, guidance_scale={own['guidance_scale']:g}"
+    options = f"height=128,\n    width=128,\n    num_inference_steps={own['steps']},\n    guidance_scale={own['guidance_scale']:g}"
     return f"""```python
 from diffusers import {model.pipeline}
 
