@@ -2,19 +2,34 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import diffusers
 import pytest
+import torch
+import transformers
+from safetensors.torch import save_file
 
 from models_registry.families import FAMILIES, VariantFacts
 from tests.acceptance.tasks.conftest import Studio
 from tests.fleet_process import FleetProcess
-from tests.tiny import transformers, unets
+from tests.lora_layouts import make, write_kohya
+from tests.original_files import write_file
+from tests.tiny import transformers as flows
+from tests.tiny import unets
+
+#: The libraries ship no types for these calls.
+_DIFFUSERS: Any = diffusers
+_TRANSFORMERS: Any = transformers
 
 #: By name: the family and the variant.
 VARIANTS: Final[Mapping[str, tuple[str, str]]] = {
-    f"tiny-{family}-{variant}": (family, variant) for family, variant in (*unets.CHECKPOINTS, *transformers.BUILDERS)
+    f"tiny-{family}-{variant}": (family, variant) for family, variant in (*unets.CHECKPOINTS, *flows.BUILDERS)
 }
+
+
+#: Which of them lie there as a single file too.
+FILES: Final = ("tiny-sd2-v", "tiny-sdxl-base", "tiny-sdxl-refiner")
 
 
 def facts_of(name: str) -> VariantFacts:
@@ -27,12 +42,29 @@ def facts_of(name: str) -> VariantFacts:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with every variant's checkpoint."""
     folder = tmp_path_factory.mktemp("models")
-    builders = {**unets.CHECKPOINTS, **transformers.BUILDERS}
+    builders = {**unets.CHECKPOINTS, **flows.BUILDERS}
     for name, key in VARIANTS.items():
         builders[key](folder / name)
     unets.build_sd2_controlnet(folder / "tiny-sd2-control")
     unets.build_sdxl_controlnet(folder / "tiny-sdxl-control")
+    for name in FILES:
+        write_file(folder / name, folder / f"{name}-file.safetensors")
+    _write_additions(folder)
     return folder
+
+
+def _write_additions(folder: Path) -> None:
+    """Write a LoRA of all three components of SDXL, and an embedding for both of its text encoders."""
+    base = folder / "tiny-sdxl-base"
+    unet = _DIFFUSERS.UNet2DConditionModel.from_pretrained(base / "unet")
+    first = _TRANSFORMERS.CLIPTextModel.from_pretrained(base / "text_encoder")
+    second = _TRANSFORMERS.CLIPTextModelWithProjection.from_pretrained(base / "text_encoder_2")
+    write_kohya(make("lora", unet, first, text_encoder_2=second), folder / "tiny-sdxl-lora.safetensors", original=True)
+    vectors = {"clip_l": first, "clip_g": second}
+    save_file(
+        {name: torch.randn(2, encoder.config.hidden_size) for name, encoder in vectors.items()},
+        folder / "tiny-dusk.safetensors",
+    )
 
 
 @pytest.fixture(scope="session")
