@@ -1,5 +1,6 @@
 """What `make bench-gpu` measures, with tiny models on a CPU: the code runs before a GPU is paid for."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,13 @@ import diffusers
 import pytest
 import torch
 
-from benchmarks.gpu.full_size import PIPELINES
+from benchmarks.gpu.full_size import PIPELINES, build
 from benchmarks.gpu.run import CASES, measure
 from models_registry.published import PUBLISHED
+from tests.tiny.transformers import build_flux_dev, build_sd35_large
 from tests.tiny.unets import build_sd15, build_sdxl
 
-_TINY = {"sd15": build_sd15, "sdxl": build_sdxl}
+_TINY = {"sd15": build_sd15, "sdxl": build_sdxl, "sd35": build_sd35_large, "flux": build_flux_dev}
 
 
 @pytest.mark.parametrize("name", _TINY)
@@ -23,6 +25,21 @@ def test_both_ways_are_measured(tmp_path: Path, name: str) -> None:
     assert found["case"]["steps"] == 2
     for figure in ("engine_seconds_per_image", "stock_seconds_per_image", "engine_over_stock"):
         assert found[figure]["min"] > 0
+
+
+@pytest.mark.parametrize("name", ["sd35", "flux"])
+def test_models_are_built_of_their_settings(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What builds the large ones, given the settings of small ones, makes a folder that is detected and drawn with."""
+    tiny = _TINY[name](tmp_path / "tiny")
+    settings = {
+        path.parent.name: json.loads(path.read_text())
+        for path in (*tiny.glob("*/config.json"), *tiny.glob("*/scheduler_config.json"))
+    }
+    monkeypatch.setattr("benchmarks.gpu.full_size.PUBLISHED", {CASES[name].model: settings})
+    found = measure(
+        CASES[name]._replace(side=64, steps=1), build(CASES[name].model, tmp_path / "built"), "cpu", rounds=1
+    )
+    assert found["engine_over_stock"]["min"] > 0
 
 
 @pytest.mark.parametrize("name", PIPELINES)
