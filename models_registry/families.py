@@ -48,6 +48,8 @@ class VariantFacts(NamedTuple):
     native_size: int = 0
     #: Whether its first layer reads a control picture beside the latents: such a job has one control, without a model.
     reads_control: bool = False
+    #: Whether ControlNets can guide it; a network that reads more than latents has none.
+    takes_controlnets: bool = True
 
 
 class FamilyFacts(NamedTuple):
@@ -140,7 +142,9 @@ _SDXL: Final = FamilyFacts(
             # Pony, Illustrious and their like are this one; what they were trained from stands in the entry's `base_model`.
             BASE: VariantFacts("SDXL", _ANY, 30, 5.0, "DPM++ 2M Karras"),
             "v": VariantFacts("SDXL, v-prediction", _ANY, 30, 5.0, "Euler", prediction=Prediction.V),
-            "refiner": VariantFacts("SDXL refiner", frozenset({"img2img"}), 30, 5.0, "DPM++ 2M Karras"),
+            "refiner": VariantFacts(
+                "SDXL refiner", frozenset({"img2img"}), 30, 5.0, "DPM++ 2M Karras", takes_controlnets=False
+            ),
             INPAINT: VariantFacts("SDXL inpainting", _INPAINT, 25, 7.0, "DPM++ 2M Karras"),
             "turbo": VariantFacts("SDXL Turbo", _ANY, 4, 0.0, "Euler a SGM Uniform", native_size=512),
             "lightning": VariantFacts("SDXL Lightning", _ANY, 4, 0.0, "Euler SGM Uniform"),
@@ -200,13 +204,31 @@ _FLUX: Final = FamilyFacts(
         {
             "dev": VariantFacts("FLUX.1 dev", _ANY, 28, 3.5, "Euler", Guidance.EMBEDDED, Prediction.FLOW),
             "schnell": VariantFacts("FLUX.1 schnell", _ANY, 4, 0.0, "Euler", Guidance.NONE, Prediction.FLOW),
-            "fill": VariantFacts("FLUX.1 Fill", _INPAINT, 50, 30.0, "Euler", Guidance.EMBEDDED, Prediction.FLOW),
+            "fill": VariantFacts(
+                "FLUX.1 Fill", _INPAINT, 50, 30.0, "Euler", Guidance.EMBEDDED, Prediction.FLOW, takes_controlnets=False
+            ),
             # These two draw a picture after a control picture, which their first layer reads beside the latents.
             "canny": VariantFacts(
-                "FLUX.1 Canny", _TXT2IMG, 50, 30.0, "Euler", Guidance.EMBEDDED, Prediction.FLOW, reads_control=True
+                "FLUX.1 Canny",
+                _TXT2IMG,
+                50,
+                30.0,
+                "Euler",
+                Guidance.EMBEDDED,
+                Prediction.FLOW,
+                reads_control=True,
+                takes_controlnets=False,
             ),
             "depth": VariantFacts(
-                "FLUX.1 Depth", _TXT2IMG, 30, 10.0, "Euler", Guidance.EMBEDDED, Prediction.FLOW, reads_control=True
+                "FLUX.1 Depth",
+                _TXT2IMG,
+                30,
+                10.0,
+                "Euler",
+                Guidance.EMBEDDED,
+                Prediction.FLOW,
+                reads_control=True,
+                takes_controlnets=False,
             ),
         }
     ),

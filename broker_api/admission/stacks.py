@@ -11,7 +11,7 @@ from jobs.parts import MAX_STACK, Control, Lora
 from jobs.prompts.tags import named_embeddings, take_tags
 from models_registry.compatibility import mismatch
 from models_registry.entries import Kind, ModelEntry
-from models_registry.families import facts_of
+from models_registry.families import FAMILIES, facts_of
 
 #: What `Lora` takes.
 _HEAVIEST = 10.0
@@ -77,8 +77,15 @@ def _embeddings(listed: list[str], prompts: tuple[str, str], entry: ModelEntry, 
 
 
 def _controls(asked: list[Control], entry: ModelEntry, models: Models) -> Iterator[Control]:
-    if facts_of(entry).reads_control:
+    facts = facts_of(entry)
+    if facts.reads_control:
         _check_own_control(asked, entry)
+    elif asked and not facts.takes_controlnets:
+        guided = [each.title for each in FAMILIES[entry.family].variants.values() if each.takes_controlnets]
+        raise OptionUnsupported(
+            f"{entry.name} ({facts.title}) cannot be guided by ControlNets; of its family these can: {', '.join(guided)}.",
+            field="controls",
+        )
     for place, control in enumerate(asked):
         own = f"controls.{place}"
         update: dict[str, str | None] = {"model": _network(control, own, entry, models)}

@@ -152,6 +152,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
     "Depth of the first half": (
         {"model": "flux-depth", "controls": [{"image": REF, "end": 0.5}]}, "option_unsupported", "controls.0.end", ("every step",),
     ),
+    "a ControlNet for Fill": (
+        {"model": "flux-fill", "task": "inpaint", "image": REF, "mask": REF, "controls": [{"image": REF, "model": "flux-net"}]},
+        "option_unsupported", "controls", ("cannot be guided", "these can: FLUX.1 dev"),
+    ),
+    "a ControlNet for the refiner": (
+        {"model": "sdxl-refiner", "task": "img2img", "image": REF, "controls": [{"image": REF, "model": "sdxl-net"}]},
+        "option_unsupported", "controls", ("SDXL refiner", "cannot be guided"),
+    ),
     "a control of nobody": (
         {"model": "flux-dev", "controls": [{"image": REF}]}, "option_unsupported", "controls.0.model", ("There is: flux-net",),
     ),
