@@ -1,6 +1,5 @@
-"""Write a diffusers folder of Stable Diffusion 1.x, 2.x or SDXL as one file in the original layout, the way back from the converters."""
+"""Write a diffusers folder of Stable Diffusion 1.x as one file in the original layout, the way back from diffusers' own converters."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -21,20 +20,6 @@ _VAE_INNER = (
     ("to_v", "v"),
     ("to_out.0", "proj_out"),
     ("conv_norm_out", "norm_out"),
-)
-
-
-_OPEN_CLIP = (
-    ("embeddings.token_embedding.weight", "token_embedding.weight"),
-    ("embeddings.position_embedding.weight", "positional_embedding"),
-    ("final_layer_norm", "ln_final"),
-    ("text_projection.weight", "text_projection"),
-    ("encoder.layers.", "transformer.resblocks."),
-    ("layer_norm1", "ln_1"),
-    ("layer_norm2", "ln_2"),
-    ("self_attn.out_proj", "attn.out_proj"),
-    ("mlp.fc1", "mlp.c_fc"),
-    ("mlp.fc2", "mlp.c_proj"),
 )
 
 
@@ -71,29 +56,6 @@ def original_text_encoder(weights: dict[str, torch.Tensor]) -> dict[str, torch.T
     return {**named, "text_model.embeddings.position_ids": torch.arange(77)[None]}
 
 
-def open_clip_text_encoder(weights: dict[str, torch.Tensor], *, unread: bool = False) -> dict[str, torch.Tensor]:
-    """Return a text encoder's weights as OpenCLIP names them; `unread` adds the layer that Stable Diffusion 2.x leaves out."""
-    plain = {name.removeprefix("text_model."): tensor for name, tensor in weights.items()}
-    renamed = {"logit_scale": torch.tensor(4.6)}
-    for name, tensor in plain.items():
-        if re.search(r"self_attn\.[kv]_proj", name):
-            continue
-        original = name
-        for new, old in _OPEN_CLIP:
-            original = original.replace(new, old)
-        if "self_attn.q_proj" in name:
-            parts = [plain[name.replace("q_proj", f"{letter}_proj")] for letter in "qkv"]
-            renamed[re.sub(r"self_attn\.q_proj\.", "attn.in_proj_", original)] = torch.cat(parts)
-        else:
-            renamed[original] = tensor.T.contiguous() if name == "text_projection.weight" else tensor
-    if unread:
-        last = 1 + max(int(found[1]) for name in renamed if (found := re.search(r"resblocks\.(\d+)", name)))
-        first = {name: tensor for name, tensor in renamed.items() if "resblocks.0." in name}
-        renamed |= {name.replace("resblocks.0.", f"resblocks.{last}."): 0 * tensor for name, tensor in first.items()}
-        renamed["text_projection"] = torch.eye(plain["final_layer_norm.weight"].shape[0])
-    return renamed
-
-
 def _prefixed(prefix: str, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {prefix + name: tensor for name, tensor in weights.items()}
 
@@ -115,31 +77,12 @@ def whole_checkpoint(
     }
 
 
-def _texts(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """Return a folder's text encoders as the original code names them, by the prefixes that it puts before."""
-    encoders = {
-        name: load_file(folder / name / "model.safetensors")
-        for name in ("text_encoder", "text_encoder_2")
-        if (folder / name).is_dir()
-    }
-    if "text_encoder_2" in encoders:
-        second = open_clip_text_encoder(encoders["text_encoder_2"])
-        if "text_encoder" not in encoders:
-            return {"conditioner.embedders.0.model.": second}
-        first = original_text_encoder(encoders["text_encoder"])
-        return {"conditioner.embedders.0.transformer.": first, "conditioner.embedders.1.model.": second}
-    config = json.loads((folder / "text_encoder/config.json").read_text())
-    if config["hidden_act"] == "gelu":
-        return {"cond_stage_model.model.": open_clip_text_encoder(encoders["text_encoder"], unread=True)}
-    return {"cond_stage_model.transformer.": original_text_encoder(encoders["text_encoder"])}
-
-
 def write_original(folder: Path, path: Path) -> Path:
-    """Write a diffusers folder as one file, and its configuration and tokenizers beside it; return the file."""
+    """Write a diffusers folder as one file, and its configuration and tokenizer beside it; return the file."""
     weights = whole_checkpoint(
         load_file(folder / "unet/diffusion_pytorch_model.safetensors"),
         load_file(folder / "vae/diffusion_pytorch_model.safetensors"),
-        _texts(folder),
+        {"cond_stage_model.transformer.": original_text_encoder(load_file(folder / "text_encoder/model.safetensors"))},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, path, {"format": "pt"})

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import diffusers
 import torch
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from jobs.errors import ModelDamaged
 from models_registry.clip_vocabulary import END
@@ -13,7 +14,8 @@ from models_registry.entries import ModelEntry
 from models_registry.families import FAMILIES
 from pipelines.components import Components
 from pipelines.families.pipes import neutral_options
-from pipelines.original.component import Weights, below, build_text_encoder, build_unet, build_vae
+from pipelines.original.beside import read_beside
+from pipelines.original.component import Weights, below, build_text_encoder, build_unet, build_vae, vae_weights
 from pipelines.original.configs import component_config, read_config
 from pipelines.original.flows import FLOWS, read_flow_checkpoint
 from pipelines.original.published import Published, published
@@ -36,7 +38,8 @@ class _Text(NamedTuple):
 
     component: str
     tokenizer: str
-    prefix: str
+    #: What its tensors' names may begin with.
+    prefixes: tuple[str, ...]
     #: Whether it tells of whole prompts too.
     projects: bool = False
     #: What its tokenizer fills free places with.
@@ -52,15 +55,18 @@ class _Layout(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
 
 
+_TRANSFORMERS = "cond_stage_model.transformer."
 _SD = ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline")
 _LAYOUTS: Mapping[str, _Layout] = MappingProxyType(
     {
-        "sd15": _Layout([_Text("text_encoder", "tokenizer", "cond_stage_model.transformer.")], *_SD),
-        "sd2": _Layout([_Text("text_encoder", "tokenizer", "cond_stage_model.model.", padding=_OPEN_CLIPS)], *_SD),
+        "sd15": _Layout([_Text("text_encoder", "tokenizer", (_TRANSFORMERS,))], *_SD),
+        "sd2": _Layout(
+            [_Text("text_encoder", "tokenizer", ("cond_stage_model.model.", _TRANSFORMERS), padding=_OPEN_CLIPS)], *_SD
+        ),
         "sdxl": _Layout(
             [
-                _Text("text_encoder", "tokenizer", "conditioner.embedders.0.transformer."),
-                _Text("text_encoder_2", "tokenizer_2", "conditioner.embedders.1.model.", True, _OPEN_CLIPS),
+                _Text("text_encoder", "tokenizer", ("conditioner.embedders.0.transformer.",)),
+                _Text("text_encoder_2", "tokenizer_2", ("conditioner.embedders.1.model.",), True, _OPEN_CLIPS),
             ],
             "StableDiffusionXLPipeline",
             "StableDiffusionXLInpaintPipeline",
@@ -68,7 +74,7 @@ _LAYOUTS: Mapping[str, _Layout] = MappingProxyType(
     }
 )
 _REFINER = _Layout(
-    [_Text("text_encoder_2", "tokenizer_2", "conditioner.embedders.0.model.", True, _OPEN_CLIPS)],
+    [_Text("text_encoder_2", "tokenizer_2", ("conditioner.embedders.0.model.",), True, _OPEN_CLIPS)],
     "StableDiffusionXLImg2ImgPipeline",
     options=MappingProxyType({"requires_aesthetics_score": True, "force_zeros_for_empty_prompt": False}),
 )
@@ -110,9 +116,13 @@ def _part(
     if name == "unet":
         return name_failure(path, lambda: build_unet(path, weights, title, usual[name], dtype))
     if name == "vae":
+        if not vae_weights(weights):
+            return read_beside(entry, name, _DIFFUSERS.AutoencoderKL, dtype)
         return name_failure(path, lambda: build_vae(path, weights, entry.family, dtype))
     text = next(each for each in layout.texts if each.component == name)
-    own = below(weights, text.prefix)
+    own = next((found for prefix in text.prefixes if (found := below(weights, prefix))), None)
+    if own is None:
+        return read_beside(entry, name, CLIPTextModelWithProjection if text.projects else CLIPTextModel, dtype)
     return name_failure(
         path, lambda: build_text_encoder(path, own, name, title, usual[name], dtype, projects=text.projects)
     )

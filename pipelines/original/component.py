@@ -22,7 +22,7 @@ from pipelines.reading import read_tensors
 Weights = Mapping[str, torch.Tensor]
 
 _UNET = "model.diffusion_model."
-_VAE = "first_stage_model."
+_VAES = ("first_stage_model.", "vae.")
 _FIRST = "input_blocks.0.0.weight"
 _TEXT_INNER = "text_model."
 #: Buffers that older files keep among the weights.
@@ -67,9 +67,14 @@ def build_unet(path: Path, weights: Weights, title: str, usual: Published, dtype
     )
 
 
+def vae_weights(weights: Weights) -> dict[str, torch.Tensor]:
+    """Return the weights of a whole checkpoint's VAE without what stands before their names; empty where it has none."""
+    return next((found for prefix in _VAES if (found := below(weights, prefix))), {})
+
+
 def build_vae(path: Path, weights: Weights, family: str, dtype: torch.dtype) -> Any:
     """Return the VAE of a whole checkpoint, or of a file that holds nothing else."""
-    own = below(weights, _VAE) or dict(weights)
+    own = vae_weights(weights) or dict(weights)
     config = component_config(path, "vae", FAMILIES[family].title, published(family, BASE)["vae"], own)
     # Files of a VAE alone come in diffusers' names too.
     converted = own if any(".resnets." in name for name in own) else convert_ldm_vae_checkpoint(own, config)

@@ -17,13 +17,14 @@ from models_registry.entries import ModelEntry
 from models_registry.families import FAMILIES
 from models_registry.kinds.single_files import config_folder
 from pipelines.components import Components
+from pipelines.original.beside import lies_beside, read_beside
 from pipelines.original.component import Weights, below, build, build_text_encoder, build_vae
 from pipelines.original.configs import component_config
 from pipelines.original.published import Published, published
 from pipelines.original.tokenizer import read_tokenizer
 from pipelines.original.transformer import build_transformer
 from pipelines.precision import held_at
-from pipelines.reading import CONFIG, check_component, name_failure, quieten, read_component, read_tensors
+from pipelines.reading import name_failure, quieten, read_tensors
 
 #: The libraries ship no types for these classes.
 _DIFFUSERS: Any = diffusers
@@ -122,11 +123,7 @@ def _pipeline(layout: _Layout, models: Mapping[str, Any]) -> Any:
 
 
 def _has(entry: ModelEntry, weights: Weights, text: _Text) -> bool:
-    return any(name.startswith(text.prefix) for name in weights) or _lies_beside(entry, text.component)
-
-
-def _lies_beside(entry: ModelEntry, component: str) -> bool:
-    return any((config_folder(entry.path) / component).glob("*.safetensors"))
+    return any(name.startswith(text.prefix) for name in weights) or lies_beside(entry, text.component)
 
 
 def _tokenizer(entry: ModelEntry, text: _Text) -> Any:
@@ -157,14 +154,14 @@ def _transformer(entry: ModelEntry, layout: _Layout, weights: Weights, usual: Pu
 def _vae(entry: ModelEntry, weights: Weights, dtype: torch.dtype) -> Any:
     own = next((found for prefix in _VAES if (found := below(weights, prefix))), None)
     if own is None:
-        return _beside(entry, "vae", _DIFFUSERS.AutoencoderKL, dtype)
+        return read_beside(entry, "vae", _DIFFUSERS.AutoencoderKL, dtype)
     return name_failure(entry.path, lambda: build_vae(entry.path, own, entry.family, dtype))
 
 
 def _text(entry: ModelEntry, text: _Text, weights: Weights, usual: Published, dtype: torch.dtype) -> Any:
     own = below(weights, text.prefix)
     if not own:
-        return _beside(entry, text.component, getattr(transformers, text.cls), dtype)
+        return read_beside(entry, text.component, getattr(transformers, text.cls), dtype)
     held, title = held_at(entry.family, text.component, {}, dtype), FAMILIES[entry.family].title
     if text.cls == "T5EncoderModel":
         return name_failure(entry.path, lambda: _t5(entry, text.component, own, usual, held))
@@ -189,16 +186,3 @@ def _t5(entry: ModelEntry, component: str, own: Weights, usual: Published, dtype
     )
     model.encoder.embed_tokens.weight = model.shared.weight
     return model
-
-
-def _beside(entry: ModelEntry, component: str, cls: Any, dtype: torch.dtype) -> Any:
-    folder = config_folder(entry.path) / component
-    if not _lies_beside(entry, component):
-        raise ModelMissing(
-            f"{entry.path} holds no {component}, and none lies beside it as {folder.parent.name}/{component}"
-        )
-    variant = check_component(folder)
-    held = held_at(entry.family, component, {}, dtype)
-    if not (folder / CONFIG).is_file():
-        raise ModelMissing(f"{folder / CONFIG} is missing")
-    return name_failure(folder, lambda: read_component(cls, folder, variant, held))

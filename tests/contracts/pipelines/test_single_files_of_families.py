@@ -11,12 +11,14 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from jobs.errors import ModelMissing
 from models_registry.entries import Kind, Layout, ModelEntry
 from models_registry.kinds.single_files import config_folder
 from pipelines.loading import load
 from pipelines.original.component import below, build_text_encoder, build_unet, build_vae
 from pipelines.original.published import published
-from tests.original_layout import open_clip_text_encoder, original_text_encoder, whole_checkpoint, write_original
+from tests.original_files import lay_beside, open_clip, write_file
+from tests.original_layout import original_text_encoder, whole_checkpoint
 from tests.tiny.unets import CHECKPOINTS
 
 _DIFFUSERS: Any = diffusers
@@ -50,7 +52,7 @@ def test_single_file_has_the_bits_of_its_folder(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     folder = CHECKPOINTS[family, variant](tmp_path / "folder")
-    file = write_original(folder, tmp_path / "file.safetensors")
+    file = write_file(folder, tmp_path / "file.safetensors")
     # The second tokenizer's words are the first one's.
     if variant == "base":
         shutil.rmtree(config_folder(file) / "tokenizer_2")
@@ -71,10 +73,27 @@ def test_single_file_has_the_bits_of_its_folder(
         each.close()
 
 
+def test_parts_that_a_file_lacks_lie_beside_it(tmp_path: Path) -> None:
+    """VAE and text encoders, whole folders beside the file; where one is nowhere, it is named."""
+    folder = CHECKPOINTS["sdxl", "base"](tmp_path / "folder")
+    lacking = ("vae", "text_encoder", "text_encoder_2")
+    file = write_file(folder, tmp_path / "file.safetensors", without=lacking)
+    for name in lacking:
+        with pytest.raises(ModelMissing, match=rf"file\.safetensors holds no {name}, .*file\.config/{name}"):
+            load(_entry(file, "sdxl", "base"), "cpu")
+        lay_beside(folder, file, name)
+    wanted, found = (load(_entry(path, "sdxl", "base"), "cpu") for path in (folder, file))
+    for name in lacking:
+        own = found.parts[name].state_dict()
+        assert all(torch.equal(own[key], tensor) for key, tensor in wanted.parts[name].state_dict().items())
+    for each in (wanted, found):
+        each.close()
+
+
 def _clip(component: str, config: Mapping[str, Any], *, projects: bool) -> dict[str, torch.Tensor]:
     cls: Any = CLIPTextModelWithProjection if projects else CLIPTextModel
     weights: dict[str, torch.Tensor] = cls(CLIPTextConfig(**config)).state_dict()
-    return original_text_encoder(weights) if component == "text_encoder" else open_clip_text_encoder(weights)
+    return original_text_encoder(weights) if component == "text_encoder" else open_clip(weights)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +141,7 @@ def test_scheduler_is_the_variants_without_a_configuration(
     tmp_path: Path, variant: str, cls: str, settings: dict[str, Any]
 ) -> None:
     """What a variant was distilled or trained for comes with its name."""
-    file = write_original(CHECKPOINTS["sdxl", "base"](tmp_path / "folder"), tmp_path / "file.safetensors")
+    file = write_file(CHECKPOINTS["sdxl", "base"](tmp_path / "folder"), tmp_path / "file.safetensors")
     shutil.rmtree(config_folder(file) / "scheduler")
     family = load(_entry(file, "sdxl", variant), "cpu")
     scheduler = family.pipe.scheduler
