@@ -156,6 +156,8 @@ class ModelView(View):
     reads_control: bool = False
     native_size: int
     text_width: int | None = None
+    #: Of the network's first layer.
+    width: int | None = None
     size_step: int
     min_side: int
     max_side: int
@@ -181,6 +183,8 @@ class AdapterView(View):
     scale: int | None = None
     vectors: int | None = None
     text_width: int | None = None
+    #: Of the network's first layer.
+    width: int | None = None
 
 
 class KeyView(View):

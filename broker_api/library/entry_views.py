@@ -146,6 +146,7 @@ class ModelFacts(EntryFields):
     aspects: list[AspectView] = Field(description="Sizes of the usual shapes that it draws well, the square first.")
     native_size: int = Field(description="Side of a picture when the request names no size, pixels.")
     text_width: int | None = Field(description="Adapters must be made for text features of this width.")
+    width: int | None = Field(description="Adapters must be made for a network whose first layer is so wide.")
     size_step: int = Field(description="Width and height must be multiples of this.")
     min_side: int
     max_side: int
@@ -254,6 +255,7 @@ def _model(entry: Entry, reader: Reader, uses: Uses, *, is_default: bool) -> dic
         ],
         "native_size": entry.native_size,
         "text_width": entry.text_width,
+        "width": entry.width,
         "size_step": family.size_step,
         "min_side": min(family.min_side, entry.native_size),
         "max_side": family.max_side,

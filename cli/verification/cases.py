@@ -65,6 +65,9 @@ def cases(models: Sequence[ModelView], adapters: Sequence[AdapterView], steps: i
 def _checkpoint_cases(model: ModelView, chosen: dict[str, Any]) -> Iterator[Case]:
     side = model.native_size
     picture, common = source(side), {"model": model.name, "prompt": PROMPT, "seed": SEED, **chosen}
+    if model.reads_control:
+        # It draws after a control picture, whatever the task.
+        common["controls"] = [{"image": _encoded(picture), "preprocessor": "canny"}]
     if "txt2img" in model.tasks:
         yield Case(model.name, "txt2img", {"task": "txt2img", **common}, (side, side))
         larger = {"task": "txt2img", **common, "hires": {"scale": 1.5}}
@@ -93,7 +96,9 @@ def _adapter_cases(adapter: AdapterView, models: Sequence[ModelView], plain: dic
         request = {"task": "upscale", "image": _encoded(source(64)), "upscaler": adapter.name, "scale": scale}
         yield Case(adapter.name, f"upscale by {scale}", request, (64 * scale, 64 * scale))
         return
-    base = next((model for model in models if model.name in plain and _fits(adapter, model)), None)
+    # What reads a control picture itself takes no ControlNet.
+    plainest = sorted(models, key=lambda model: model.reads_control)
+    base = next((model for model in plainest if model.name in plain and _fits(adapter, model)), None)
     if base is None:
         return
     before = plain[base.name]
@@ -117,8 +122,8 @@ def _addition(adapter: AdapterView, side: int) -> dict[str, Any]:
 
 
 def _fits(adapter: AdapterView, model: ModelView) -> bool:
-    widths = {adapter.text_width, model.text_width} - {None}
-    return adapter.family == model.family and len(widths) <= 1
+    pairs = ((adapter.text_width, model.text_width), (adapter.width, model.width))
+    return adapter.family == model.family and all(len({*pair} - {None}) <= 1 for pair in pairs)
 
 
 def _encoded(picture: npt.NDArray[np.uint8]) -> str:
