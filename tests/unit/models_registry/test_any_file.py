@@ -55,9 +55,41 @@ NAMES = (
     "layers.0.blocks.0.attn.qkv.weight",
     "conv_before_upsample.0.weight",
     "upsample.0.weight",
+    "cond_stage_model.model.token_embedding.weight",
+    "conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight",
+    "conditioner.embedders.1.model.token_embedding.weight",
+    "conditioner.embedders.0.model.token_embedding.weight",
+    "model.diffusion_model.label_emb.0.0.weight",
+    "model.diffusion_model.joint_blocks.0.x_block.attn.ln_q.weight",
+    "model.diffusion_model.x_embedder.proj.weight",
+    "model.diffusion_model.context_embedder.weight",
+    "text_encoders.clip_l.transformer.text_model.embeddings.token_embedding.weight",
+    "text_encoders.clip_g.transformer.text_model.embeddings.token_embedding.weight",
+    "text_encoders.t5xxl.transformer.shared.weight",
+    "first_stage_model.encoder.down.0.block.0.conv1.weight",
+    "first_stage_model.decoder.conv_in.weight",
+    "double_blocks.0.img_attn.qkv.weight",
+    "img_in.weight",
+    "txt_in.weight",
+    "guidance_in.in_layer.weight",
+    "vae.encoder.down.0.block.0.conv1.weight",
+    "vae.decoder.conv_in.weight",
+    "lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight",
+    "lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight",
+    "lora_unet_single_blocks_0_linear1.lokr_w1",
+    "lora_unet_single_blocks_0_linear1.lokr_w2",
+    "transformer.transformer_blocks.0.attn.to_q.lora_A.weight",
+    "transformer.transformer_blocks.0.attn.to_q.lora_B.weight",
+    "lora_te2_text_model_encoder_layers_0_mlp_fc1.hada_w1_a",
+    "lora_te2_text_model_encoder_layers_0_mlp_fc1.hada_w1_b",
+    "lora_te2_text_model_encoder_layers_0_mlp_fc1.hada_w2_a",
+    "lora_te2_text_model_encoder_layers_0_mlp_fc1.hada_w2_b",
+    "clip_l",
+    "clip_g",
 )
 #: So that whole models come about, and not only pieces of several.
-SLICES = ((0, 6), (6, 11), (11, 13), (13, 16), (16, 20), (22, 26), (26, 31), (31, 34), (34, 37), (37, 41))
+SLICES = ((0, 6), (6, 11), (11, 13), (13, 16), (16, 20), (22, 26), (26, 31), (31, 34), (34, 37), (37, 41), (0, 5),
+          (41, 46), (46, 54), (54, 60), (60, 62), (62, 64), (64, 66), (66, 70), (70, 72))  # fmt: skip
 GROUPS = tuple((*NAMES[start:end], "conv_first.weight") for start, end in SLICES)
 
 shapes = st.lists(st.sampled_from([1, 2, 3, 4, 9, 12, 16, 64, 768, 1024]), max_size=4).map(tuple)
