@@ -65,8 +65,9 @@ def _refreshed(live: Any) -> None:
 def test_workers_tell_what_they_draw_and_hold(live: Any, world: Any) -> None:
     """Admins see every job of a worker, others their own; the ledger is as the engine last said it."""
     facts = world.add_worker(WORKER)
-    unet = HeldComponent(kind="checkpoint", name="shapes", component="unet", bytes=10)
-    _beat(world, facts, Ledger(capacity_bytes=100, components=(unet,)))
+    unet = HeldComponent(kind="checkpoint", name="shapes", component="unet", bytes=10, shared_with=("others",))
+    ledger = Ledger(capacity_bytes=100, components=(unet,), components_read=3, bytes_read=10)
+    _beat(world, facts, ledger)
     with (
         live.client(world.key("root", ADMIN)) as root,
         live.client(world.key()) as ann,
@@ -78,7 +79,7 @@ def test_workers_tell_what_they_draw_and_hold(live: Any, world: Any) -> None:
         for client, seen in ((root, [job]), (ann, [job]), (bob, [])):
             [worker] = client.get("/v1/workers").json()["items"]
             assert ([each["id"] for each in worker["jobs"]], worker["current"]) == (seen, seen)
-            assert worker["ledger"] == {"capacity_bytes": 100, "components": [unet.model_dump()]}
+            assert worker["ledger"] == ledger.model_dump(mode="json")
         [drawn] = root.get(f"/v1/workers/{WORKER}").json()["jobs"]
         assert (drawn["owner"], drawn["step"], drawn["steps"], drawn["model"]) == ("ann", 0, 9, "shapes-sd15")
 
