@@ -11,6 +11,7 @@ from typing import Any, Final
 import diffusers
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 #: The libraries ship no types for these calls.
 _DIFFUSERS: Any = diffusers
@@ -87,6 +88,21 @@ def build_flux_controlnet(folder: Path, seed: int = 2) -> Path:
         seed,
         lambda: _DIFFUSERS.FluxControlNetModel(**_flux_config(guidance_embeds=True), num_layers=1, num_single_layers=1),
     )
+
+
+def build_lora(checkpoint: Path, path: Path, seed: int = 3) -> Path:
+    """Save a LoRA of rank 2 for the attention of a checkpoint's transformer, in kohya's names, queries, keys and values in one."""
+    weights = load_file(next((checkpoint / "transformer").glob("*.safetensors")))
+    kind, part = ("double_blocks", "img_attn") if "x_embedder.weight" in weights else ("joint_blocks", "x_block_attn")
+    generator, tensors = torch.Generator().manual_seed(seed), {}
+    for block in range(2):
+        rows, columns = weights[f"transformer_blocks.{block}.attn.to_q.weight"].shape
+        start = f"lora_unet_{kind}_{block}_{part}_qkv"
+        tensors[f"{start}.lora_down.weight"] = torch.randn(2, columns, generator=generator)
+        tensors[f"{start}.lora_up.weight"] = torch.randn(3 * rows, 2, generator=generator)
+        tensors[f"{start}.alpha"] = torch.tensor(2.0)
+    save_file(tensors, path)
+    return path
 
 
 #: By family and `ModelEntry.variant`.

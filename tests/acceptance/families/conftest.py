@@ -29,7 +29,7 @@ VARIANTS: Final[Mapping[str, tuple[str, str]]] = {
 
 
 #: Which of them lie there as a single file too.
-FILES: Final = ("tiny-sd2-v", "tiny-sdxl-base", "tiny-sdxl-refiner")
+FILES: Final = ("tiny-sd2-v", "tiny-sdxl-base", "tiny-sdxl-refiner", "tiny-sd3-medium", "tiny-flux-dev")
 
 
 def facts_of(name: str) -> VariantFacts:
@@ -47,6 +47,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         builders[key](folder / name)
     unets.build_sd2_controlnet(folder / "tiny-sd2-control")
     unets.build_sdxl_controlnet(folder / "tiny-sdxl-control")
+    flows.build_sd3_controlnet(folder / "tiny-sd3-control")
+    flows.build_flux_controlnet(folder / "tiny-flux-control")
+    for name in ("tiny-sd3-medium", "tiny-flux-dev"):
+        flows.build_lora(folder / name, folder / f"{name}-lora.safetensors")
     for name in FILES:
         write_file(folder / name, folder / f"{name}-file.safetensors")
     _write_additions(folder)
