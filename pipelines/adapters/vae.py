@@ -44,6 +44,15 @@ def check_serves(vae: Any, own: Any, entry: ModelEntry) -> None:
             f"{entry.path} was made for another model: its latents have {form[0]} channels at 1/{form[1]} of the size,"
             f" this model's {wanted[0]} at 1/{wanted[1]}"
         )
+    if _shift(own) is not None and _shift(vae) is None:
+        raise ModelDamaged(
+            f"{entry.path} was made for another model: it does not say how its latents are shifted, as this model's does"
+        )
+
+
+def _shift(vae: Any) -> float | None:
+    shift: float | None = getattr(vae.config, "shift_factor", None)
+    return shift
 
 
 def _form(vae: Any) -> tuple[int, int]:

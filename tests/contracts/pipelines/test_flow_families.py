@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from jobs.contract import DiffusionJob, parse_parameters
-from jobs.errors import DrawingFailed
+from jobs.errors import DrawingFailed, ModelDamaged
 from jobs.geometry import steps_per_picture
 from jobs.inputs import Inputs
 from models_registry.entries import Kind, Layout, ModelEntry
@@ -321,6 +321,29 @@ def test_calls_that_may_travel_together_have_one_key(models: Models) -> None:
     assert key_of(seed=2, guidance_scale=2.0, prompt="a blue square", steps=9) == one
     assert key_of(width=HEIGHT, height=WIDTH) != one
     assert key_of("sd3", seed=2, steps=9) == key_of("sd3")
+
+
+@pytest.mark.parametrize(
+    "case", ["sd3", "sd3, inpaint half", "sd3, control", "flux dev", "flux, inpaint half", "flux fill"]
+)
+def test_another_vae_takes_the_place_of_the_models(models: Models, tmp_path: Path, case: str) -> None:
+    """It decodes, and encodes where there is a picture; one that says no shift was made for another model."""
+    wanted = _parameters(case)
+    own = models.families[wanted.model].pipe.vae
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        other = type(own).from_config(own.config)
+    inputs = []
+    for name, vae in (("other", other), ("unshifted", type(own).from_config({**own.config, "shift_factor": None}))):
+        vae.save_pretrained(tmp_path / name)
+        family = models.families[wanted.model]
+        entry = entry_of(tmp_path / name, family.name, "base", Kind.VAE, name[0].replace("o", "a").replace("u", "b"))
+        inputs.append(Inputs({**models.inputs.models, entry.ref: entry}, models.inputs.pictures))
+    asked = wanted.model_copy(update={"vae": "other"})
+    found = end(family, family.prepare(asked, 0, inputs[0]))
+    assert not np.array_equal(found.picture, models.draw(wanted).picture)
+    with pytest.raises(ModelDamaged, match="shifted"):
+        family.prepare(wanted.model_copy(update={"vae": "unshifted"}), 0, inputs[1])
 
 
 def test_checkpoint_without_the_task_refuses_it(models: Models) -> None:
