@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from reference_models.libraries import DIFFUSERS
 from reference_models.training import sdxl, sdxl_text
 from reference_models.training.diffusion import TIMES, epsilon_error, scheduler, signal_left, spread_times
 from reference_models.training.family import QUICK_STEPS, Family, usual_caption
@@ -29,7 +30,7 @@ from reference_models.training.sides import time_ids
 _LOG: Final = logging.getLogger(__name__)
 
 NAME: Final = "shapes-turbo"
-PLAN: Final = Plan(NAME, steps=600, rate=6e-4, average=0.99, weight_decay=0.01, seed=81, save_every=100)
+PLAN: Final = Plan(NAME, steps=450, rate=6e-4, average=0.99, weight_decay=0.01, seed=81, save_every=100)
 BATCH: Final = 24
 PICTURES: Final = 2400
 STEPS: Final = 4
@@ -37,7 +38,7 @@ RECOMMENDED: Final[dict[str, Any]] = {
     "variant": "turbo",
     "steps": STEPS,
     "guidance_scale": 0.0,
-    "scheduler": "Euler SGM Uniform",
+    "scheduler": "Euler a SGM Uniform",
 }
 
 _TEACHER_STEPS: Final = 8
@@ -62,9 +63,10 @@ class Drawn:
     latents: Tensor
 
 
-def trailing() -> Any:
-    """Return the scheduler that turbo models come with: its first step is the noisiest time however few there are."""
-    return scheduler(timestep_spacing="trailing")
+def trailing(kind: Any = None) -> Any:
+    """Return a scheduler whose first step is the noisiest time however few there are: of Euler unless told otherwise."""
+    steps = scheduler(timestep_spacing="trailing")
+    return kind.from_config(steps.config) if kind else steps
 
 
 @torch.no_grad()
@@ -142,7 +144,7 @@ def train(family: Family, folder: Path, target: Path, *, quick: bool = False) ->
         return epsilon_error(predict, latents, noise, _times(BATCH, rng), left)
 
     def keep(grown: Any) -> None:
-        sdxl.save(family, grown, target, trailing(), RECOMMENDED)
+        sdxl.save(family, grown, target, trailing(DIFFUSERS.EulerAncestralDiscreteScheduler), RECOMMENDED)
 
     plan = replace(PLAN, steps=QUICK_STEPS) if quick else PLAN
     learning = list(drawer.unet.parameters())
