@@ -62,9 +62,9 @@ original sizes and cut corners change next to nothing. Of 8 pictures with `clip_
     ),
     "shapes-turbo": _Model(
         begun="""It began with the weights of `shapes-sdxl`, whose pictures it learnt from: `shapes-sdxl` drew 2400 captions under
-guidance, and each picture was kept with the noise that it began with. The student learnt to go from such a noise to its picture in a straight
-line, so that few steps lose little; the guidance is in the pictures. Text encoders, tokenizers and autoencoder are those of
-`shapes-sdxl`, byte for byte. The time is the student's; the teacher drew about as long.""",
+guidance, and each picture was kept with the noise that it began with. The student learnt to go from such a noise to its
+picture in a straight line, so that few steps lose little; the guidance is in the pictures. Text encoders, tokenizers and
+autoencoder are those of `shapes-sdxl`, byte for byte. The time is the student's; the teacher drew about as long.""",
         about="""`shapes-sdxl`, distilled as SDXL Turbo is: four steps or less, no guidance and no negative prompt
 (`StableDiffusionXLPipeline`, predicts noise).""",
         limits="""Guidance and negative prompts do nothing it was taught. Of 16 prompts, by Euler, 88 % are right in one step, 94 % in
