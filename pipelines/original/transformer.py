@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import torch
-from accelerate import init_empty_weights
 
 from jobs.errors import ModelDamaged
 from pipelines.original.component import Weights, build
@@ -52,7 +51,8 @@ _LAYER: Final = re.compile(r"(.+)\.(weight|bias)")
 
 def build_transformer(path: Path, weights: Weights, make: Callable[[], Any], dtype: torch.dtype) -> Any:
     """Return the transformer that `make` makes, with the weights of a file; raises `ModelDamaged` with the tensor that is wrong."""
-    with init_empty_weights(include_buffers=False):
+    # For its names and shapes alone: places of tokens are not computed either.
+    with torch.device("meta"):
         form = make()
     return build(path, make, from_original(path, weights, form), dtype)
 
