@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 
 from infra.database import Connection
 from models_registry.archives.planning import Planned
+from models_registry.component_digests import without_digests
 from models_registry.entries import ModelEntry
 from models_registry.library import create_entry, delete_entries, update_entry
 from models_registry.preview_bytes import preview_key
@@ -97,7 +98,8 @@ def _row(each: Planned, reader: Reader) -> tuple[ModelEntry, Facts]:
     if each.found is not None:
         return each.found.model_copy(update={"name": each.ref}), facts
     path = entry.path if reader.is_admin else Path(STORED) / entry.fingerprint[:64]
-    return entry.model.model_copy(update={"name": each.ref, "path": path}), facts
+    # Nobody here has read the bytes: what an archive says of them makes them equal to no other model's.
+    return without_digests(entry.model).model_copy(update={"name": each.ref, "path": path}), facts
 
 
 def _write_aliases(connection: Connection, identity: UUID, entry: Entry, warnings: list[str]) -> None:

@@ -197,15 +197,19 @@ def test_pinned_entry_is_not_replaced(registry: Any) -> None:
 def test_import_of_others_is_the_importers_own(filled_registry: Any) -> None:
     """Whose an entry was, and who may use it, only an admin's archive says; nor is storage searched for what it names."""
     registry = filled_registry
+    known = registry.connection.execute("select components from models").fetchall()
+    assert all(part["digest"] for row in known for part in row["components"])
     data = exported(registry, files="reference")
     registry.wipe(objects=False)
     report = imported(registry, data, BOB)
     assert {each.files for each in report.entries} == {"away"}
     rows = registry.connection.execute(
-        "select owner, allowed_keys, missing_since, stored_at, path from models"
+        "select owner, allowed_keys, missing_since, stored_at, path, components from models"
     ).fetchall()
     assert {(row["owner"], row["allowed_keys"], row["stored_at"]) for row in rows} == {("bob", None, None)}
     assert all(row["missing_since"] is not None and row["path"].startswith("storage:") for row in rows)
+    # Files that nobody here has read are equal to none.
+    assert {part["digest"] for row in rows for part in row["components"]} == {""}
     assert {row["owner"] for row in registry.content()[1]} == {"bob"}
 
 
