@@ -58,6 +58,9 @@ def test_nothing_sent_makes_the_server_fail(shared_live: Any, key: str, path: st
     @given(case=strategy)
     def send(case: Any) -> None:
         case.headers = {**(case.headers or {}), "authorization": f"Bearer {key}"}
+        if isinstance(wait := (case.query or {}).get("wait"), int | float):
+            # Nobody draws here: whoever waits longer learns nothing more.
+            case.query["wait"] = min(wait, 0.2)
         response = case.call(base_url=shared_live.url, timeout=20)
         if response.status_code >= 500:
             found.append(f"{response.status_code} {response.text[:300]}")
