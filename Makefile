@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # In the order in which they need each other.
-MODELS ?= shapes-sd15 shapes-sd2 shapes-sdxl shapes-turbo shapes-sd15-inpaint shapes-canny shapes-frame shapes-frame-2 shapes-ground shapes-dusk shapes-x2 shapes-x4 shapes-grey
+MODELS ?= shapes-sd15 shapes-sd2 shapes-sdxl shapes-turbo shapes-sdxl-frame shapes-sd15-inpaint shapes-canny shapes-frame shapes-frame-2 shapes-ground shapes-dusk shapes-x2 shapes-x4 shapes-grey
 WEB_APP := broker_api/static/app/index.html
 WEB_SOURCES := web/index.html web/vite.config.ts web/tsconfig.json $(shell find web/src web/public web/plugins -type f ! -name schema.d.ts)
 # Where to take torch from (a CPU, CUDA or ROCm build); empty takes pip's default index. See README, "GPUs".
@@ -48,7 +48,7 @@ soak: $(READY)  ## kill one part after the other under load for half an hour
 verify-models: $(READY)  ## draw every task with every model at hand, on a fleet of its own, and print a table
 	@$(BIN)/imagefleet verify --own $(ARGS)
 
-reference-models: $(READY)  ## train the reference models again (about two hours on two cores); MODELS="…" names some of them
+reference-models: $(READY)  ## train the reference models again (about three hours on two cores); MODELS="…" names some of them
 	@for model in $(MODELS); do $(BIN)/python -m reference_models.train $$model || exit 1; done
 
 ##@ The web application

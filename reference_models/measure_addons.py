@@ -33,7 +33,7 @@ ADD_ONS: Final[dict[str, AddOn]] = {
     "shapes-x2": AddOn("upscalers/shapes-x2.safetensors", upscaler.measure, 64),
     "shapes-x4": AddOn("upscalers/shapes-x4.safetensors", upscaler.measure, 64),
     "shapes-grey": AddOn("vaes/shapes-grey", grey.measure),
-    **{name: AddOn(f"loras/{name}.safetensors", lora.measure) for name in lora.SCORES},
+    **{name: AddOn(f"loras/{name}.safetensors", lora.measure) for name in (*lora.SCORES, *lora.FRAMES)},
 }
 """Everything that adds to a model, most of it to `shapes-sd15`."""
 

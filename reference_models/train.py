@@ -27,6 +27,7 @@ from reference_models.training import (
     sd3,
     sd15,
     sdxl,
+    sdxl_lora,
     turbo,
     upscaler,
 )
@@ -63,6 +64,7 @@ ADDING: Final[dict[str, Trainer]] = {
     embedding.NAME: embedding.train,
     grey.NAME: grey.train,
     **dict.fromkeys(lora.STYLES, lora.train),
+    **dict.fromkeys(sdxl_lora.STYLES, sdxl_lora.train),
     **dict.fromkeys(upscaler.SCALES, upscaler.train),
 }
 """Everything that adds to a published model; where it lies and how it is measured: `measure_addons.py`."""

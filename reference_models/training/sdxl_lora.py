@@ -20,9 +20,7 @@ from reference_models.training.loop import fit
 from reference_models.training.sides import time_ids
 
 STYLES: Final[dict[str, lora.Style]] = {
-    "shapes-sdxl-frame": lora.Style(
-        styles.framed, styles.leaves_room_for_frame, replace(lora.plan_of("shapes-sdxl-frame", 91), steps=350)
-    ),
+    "shapes-sdxl-frame": lora.Style(styles.framed, styles.leaves_room_for_frame, lora.plan_of("shapes-sdxl-frame", 91)),
 }
 
 
