@@ -89,6 +89,24 @@ def _fill(fleet: FleetProcess, http: httpx.Client) -> None:
     ]
     for job in made:
         fleet.wait(http, job)
+    _show(fleet, http)
+
+
+def _show(fleet: FleetProcess, http: httpx.Client) -> None:
+    """Give the entries of the library previews, uses and marks."""
+    names = [each["name"] for each in http.get("/v1/adapters", params={"kind": "lora"}).json()["items"]]
+    for place, name in enumerate(names):
+        prompt = f"a {COLOURS[place % 6]} {SHAPES[place % 4]} on a {COLOURS[(place + 3) % 6]} background"
+        job = fleet.submit(http, prompt, steps=12, seed=place, loras=[{"name": name}])
+        if fleet.wait(http, job)["state"] == "succeeded":
+            http.post(f"/v1/adapters/{name}/previews", json={"image": f"job:{job}/0"}).raise_for_status()
+    newest = http.get("/v1/results", params={"limit": 12}).json()["items"]
+    for model, picture in zip(http.get("/v1/models").json()["items"], newest[6:], strict=False):
+        image = {"image": f"job:{picture['job']}/{picture['index']}"}
+        http.post(f"/v1/models/{model['name']}/previews", json=image).raise_for_status()
+    loras = http.get("/v1/adapters", params={"kind": "lora"}).json()["items"]
+    http.post("/v1/adapters/bulk", json={"action": "activate", "ids": [each["id"] for each in loras[:2]]})
+    http.post("/v1/adapters/bulk", json={"action": "tag", "ids": [each["id"] for each in loras], "tags": ["style"]})
 
 
 def _load(fleet: FleetProcess, http: httpx.Client) -> None:
@@ -132,6 +150,8 @@ def _shoot(
             if shot == "queue":
                 _load(fleet, http)
             go(visitor.page)
+            visitor.page.locator("h1").first.wait_for(state="attached")
+            visitor.page.wait_for_load_state("networkidle")
             visitor.page.wait_for_timeout(1200)
             _save(visitor.page, f"{shot}-{name}")
     visitor.leave()

@@ -4,6 +4,6 @@ import type { ModelView } from '@/api/types'
 export function presetSizes(model: ModelView): { value: string; text: string }[] {
   return model.aspects.map(({ ratio, width, height }) => {
     const shape = width === height ? 'Square' : width < height ? `Portrait ${ratio}` : `Landscape ${ratio}`
-    return { value: `${width}x${height}`, text: `${shape}, ${width} × ${height}` }
+    return { value: `${width}x${height}`, text: shape }
   })
 }
