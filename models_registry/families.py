@@ -244,6 +244,7 @@ _FLUX: Final = FamilyFacts(
     takes_clip_skip=False,
 )
 
+#: The least demanding first.
 FAMILIES: Final[Mapping[str, FamilyFacts]] = MappingProxyType(
     {family.name: family for family in (_SD15, _SD2, _SDXL, _SD3, _FLUX)}
 )

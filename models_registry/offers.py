@@ -13,7 +13,7 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 from models_registry.entries import Kind, ModelEntry, ModelRef
-from models_registry.families import INPAINT
+from models_registry.families import FAMILIES, facts_of, tasks_of
 from models_registry.records import FLEET, Reader
 from models_registry.versions import split_ref, version_order
 
@@ -23,6 +23,7 @@ _TITLE: Final = re.compile(r"(?P<name>.*?)(?:\.safetensors)?(?: \[(?P<hash>[0-9a
 _WORD: Final = re.compile(r"[\w-]+")
 _NO_ENTRIES: Final[Mapping[ModelRef, ModelEntry]] = MappingProxyType({})
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_RANKS: Final[Mapping[str, int]] = MappingProxyType({family: rank for rank, family in enumerate(FAMILIES)})
 
 #: A kind and a folded name.
 _Claim = tuple[Kind, str]
@@ -57,9 +58,9 @@ class Offer:
         return self.is_public and reader.key is not None and reader.key in (self.allowed_keys or ())
 
     @property
-    def age(self) -> tuple[datetime, str, str]:
-        """Return what entries are ordered by: those known longest come first."""
-        return (self.found_at, self.entry.name, self.entry.kind)
+    def age(self) -> tuple[datetime, int, str, str]:
+        """Return what entries are ordered by: those known longest come first, of those found together the least demanding families'."""
+        return (self.found_at, _RANKS.get(self.entry.family, len(_RANKS)), self.entry.name, self.entry.kind)
 
 
 class _Index:
@@ -194,7 +195,7 @@ class Catalogue:
 
     def default(self) -> ModelEntry | None:
         """Return the model that draws when a request names none: the one known longest, so that adding models never changes it."""
-        return next((entry for entry in self.each_of(Kind.CHECKPOINT) if entry.variant != INPAINT), None)
+        return next(filter(_draws_from_words, self.each_of(Kind.CHECKPOINT)), None)
 
     def embeddings_in(self, prompts: Iterable[str]) -> list[ModelEntry]:
         """Return the embeddings of whose names the first word stands in a prompt, in any case; those known longest first."""
@@ -277,5 +278,10 @@ def _forget(index: dict[Any, Offer], key: Any, offer: Offer) -> None:
         del index[key]
 
 
-def _age(offer: Offer) -> tuple[datetime, str, str]:
+def _draws_from_words(entry: ModelEntry) -> bool:
+    """Tell whether a prompt is all that a checkpoint needs."""
+    return "txt2img" in tasks_of(entry) and not facts_of(entry).reads_control
+
+
+def _age(offer: Offer) -> tuple[datetime, int, str, str]:
     return offer.age
