@@ -9,16 +9,14 @@ from models_registry.entries import Component, Kind, Layout, ModelEntry
 from models_registry.offers import Catalogue
 
 
-def entry(
-    name: str, fingerprint: str, kind: Kind = Kind.CHECKPOINT, variant: str = "base", family: str = "sd15"
-) -> ModelEntry:
+def entry(name: str, fingerprint: str, kind: Kind = Kind.CHECKPOINT, variant: str = "base") -> ModelEntry:
     """Make an entry of this name and fingerprint."""
     return ModelEntry(
         name=name,
         kind=kind,
         variant=variant,
         layout=Layout.DIFFUSERS,
-        family=family,
+        family="sd15",
         path=Path("/models") / name,
         fingerprint=fingerprint.ljust(64, "0"),
         components=(Component(name="unet", bytes=2, parameters=1, dtype="F16"),),
@@ -72,18 +70,6 @@ def test_default_is_the_model_known_longest() -> None:
     assert Catalogue(MappingProxyType(entries), frozenset()).default() is None
     assert Catalogue(MappingProxyType(entries | {MODELS[1].ref: MODELS[1]}), frozenset()).default() == MODELS[1]
     assert Catalogue(MappingProxyType({}), frozenset()).default() is None
-
-
-def test_default_of_models_found_together_is_the_least_demanding() -> None:
-    """A first scan finds everything at once: then no name decides, and nothing that wants more than a prompt is taken."""
-    refiner, depth = (
-        entry("a", "abcdef56", variant="refiner", family="sdxl"),
-        entry("b", "abcdef57", variant="depth", family="flux"),
-    )
-    large, small = entry("c", "abcdef58", variant="dev", family="flux"), entry("d", "abcdef59")
-    found = {each.ref: each for each in (refiner, depth, large)}
-    assert Catalogue(MappingProxyType(found), frozenset()).default() == large
-    assert Catalogue(MappingProxyType(found | {small.ref: small}), frozenset()).default() == small
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What is offered is found by every name it has, by those for whom it exists, and changes in place."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -79,6 +80,20 @@ def test_an_offer_exists_for_those_who_may_use_it(changes: dict[str, Any], seen:
         assert (hidden.entry in mine.of_kind(Kind.CHECKPOINT)) is (reader.owner in seen)
         assert (hidden.entry.ref in mine.entries) is (reader.owner in seen)
         assert name_of(mine.default()) == ("dusk@v2" if reader.owner in seen else "dusk@v1")
+
+
+def test_default_of_models_found_together_is_the_least_demanding() -> None:
+    """A first scan finds everything at once: then no name decides, and nothing that wants more than a prompt is taken."""
+
+    def found(name: str, family: str, variant: str) -> Offer:
+        made = offer(name, Kind.CHECKPOINT)
+        return replace(made, entry=made.entry.model_copy(update={"family": family, "variant": variant}))
+
+    picky = (found("a", "sdxl", "refiner"), found("b", "flux", "depth"), found("c", "sd15", "inpaint"))
+    large, small = found("d", "flux", "dev"), found("e", "sd15", "base")
+    assert catalogue(*picky).default() is None
+    assert catalogue(*picky, large).default() == large.entry
+    assert catalogue(*picky, large, small).default() == small.entry
 
 
 def test_a_missing_private_offer_is_unknown_to_others() -> None:
