@@ -55,8 +55,9 @@ _PREFIXES: Final = (
     "transformer.",
     "model.diffusion_model.",
     "diffusion_model.",
-    "base_model.model.",
 )
+#: What peft puts before all of them when it saves by itself.
+_WRAPPED: Final = "base_model.model."
 #: Layers that only one family's network has → the family, or the name of one that is not drawn here.
 _MARKS: Final = (
     (re.compile(r"(?:double|single)_blocks_\d"), "flux"),
@@ -152,7 +153,8 @@ def outputs_of(parts: Parts) -> int:
 def _sorted(layers: Mapping[str, Parts]) -> _Layers:
     network: dict[str, Parts] = {}
     texts: dict[int, dict[str, Parts]] = {}
-    for layer, parts in layers.items():
+    for name, parts in layers.items():
+        layer = name.removeprefix(_WRAPPED)
         start = next((each for each in _TEXTS if layer.startswith(each)), None)
         if start is not None:
             texts.setdefault(_TEXTS[start], {})[layer.removeprefix(start).replace(".", "_")] = parts

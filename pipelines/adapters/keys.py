@@ -1,8 +1,8 @@
 """How the tensors of LoRA files are named: which layer of which component, and which part of what is added to it.
 
 Layers are told by their module path with underscores for dots, as kohya writes it, because every layout can be brought to that. Known are
-diffusers' layout in its three ages, peft's, kohya's, that of the original code of transformers, and LyCORIS' names for LoCon, LoHa and
-LoKr. It does not look at the tensors.
+diffusers' layout in its three ages, peft's with its own prefix or a component's, kohya's, that of the original code of transformers, and
+LyCORIS' names for LoCon, LoHa and LoKr. It does not look at the tensors.
 """
 
 from collections.abc import Mapping
@@ -83,8 +83,11 @@ _COMPONENTS: Final[tuple[tuple[str, Component, str], ...]] = (
     ("down_blocks.", "unet", ""),
     ("mid_block.", "unet", ""),
     ("up_blocks.", "unet", ""),
+    *((f"{layer}.", "unet", "") for layer in ("conv_in", "conv_out", "time_embedding", "add_embedding")),
     *((f"{block}.", "transformer", "") for block in (*_BLOCKS, *_AROUND)),
 )
+#: What peft puts before all of them when it saves by itself.
+_WRAPPED: Final = "base_model.model."
 
 
 class Key(NamedTuple):
@@ -102,9 +105,10 @@ def parse_key(name: str) -> Key | None:
     role_end = next((end for end in sorted(_ROLES, key=len, reverse=True) if name.endswith(end)), None)
     if role_end is None:
         return None
+    named = name.removeprefix(_WRAPPED)
     for start, component, prefix in _COMPONENTS:
-        if name.startswith(start):
-            path = name[len(prefix) : -len(role_end)]
+        if named.startswith(start):
+            path = named[len(prefix) : -len(role_end)]
             return Key(component, layer_name(component, _plain(path)), _ROLES[role_end])
     return None
 

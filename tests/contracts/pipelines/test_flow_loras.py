@@ -139,7 +139,7 @@ def write_diffusers(
 def test_every_layout_draws_the_same_bits(
     family: Family, parameters: Callable[..., Txt2ImgParameters], tmp_path: Path
 ) -> None:
-    """kohya's, ComfyUI's, the bare original's, diffusers' with and without its prefix: alpha 2 of rank 4 is a half, which loses none."""
+    """kohya's, ComfyUI's, the bare original's, diffusers', peft's: alpha 2 of rank 4 is a half, which loses none."""
     made = make(family)
     assert any(len(layers) > 1 for layers in names_of(family).values())
     paths = [
@@ -148,6 +148,7 @@ def test_every_layout_draws_the_same_bits(
         write_original(made, tmp_path / "bare.safetensors", ""),
         write_diffusers(family, made, tmp_path / "diffusers.safetensors", "transformer."),
         write_diffusers(family, made, tmp_path / "plain.safetensors", ""),
+        write_diffusers(family, made, tmp_path / "peft.safetensors", "base_model.model."),
         write_diffusers(family, made, tmp_path / "trainer.safetensors", "lora_transformer_", "_"),
     ]
     pictures = {draw(family, parameters(loras=loras((path, 0.5))), inputs_of(path)) for path in paths}

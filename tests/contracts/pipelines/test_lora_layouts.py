@@ -117,6 +117,21 @@ def test_original_block_names_equal_those_of_diffusers(family: Family, parameter
     assert len(pictures) == 1
 
 
+def test_pefts_own_prefix_is_taken_off(family: Family, parameters: Make, tmp_path: Path) -> None:
+    """A UNet that peft saves by itself begins every name with `base_model.model.` and names no component."""
+    made = {"unet": make("lora", family.pipe.unet)["unet"], "text_encoder": {}}
+    first = write_diffusers(made, tmp_path / "pipeline.safetensors")
+    second = tmp_path / "peft.safetensors"
+    save_file(
+        {f"base_model.model.{name.removeprefix('unet.')}": each for name, each in load_file(first).items()}, second
+    )
+    pictures = {
+        draw(family, parameters(steps=2, loras=loras((path, 1.0))), inputs_of(path)) for path in (first, second)
+    }
+    assert len(pictures) == 1
+    assert draw(family, parameters(steps=2)) not in pictures
+
+
 def test_attention_processors_of_the_first_layout_are_read(family: Family, parameters: Make, tmp_path: Path) -> None:
     """`attn1.processor.to_out_lora` without a component is `attn1.to_out.0` of the UNet."""
     made = make("lora", family.pipe.unet)

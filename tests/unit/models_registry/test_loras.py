@@ -185,6 +185,15 @@ FAMILIES: dict[str, tuple[Shapes, dict[str, str], str, int | None, int | None]] 
     "FLUX of OneTrainer": (
         plain("lora_transformer_single_transformer_blocks_0_attn_to_q", inputs=3072), {}, "flux", None, 3072,
     ),
+    "FLUX of peft": (
+        pair("base_model.model.single_transformer_blocks.0.attn.to_q", 3072, 3072), {}, "flux", None, 3072,
+    ),
+    "SD 3 of peft": (pair("base_model.model.transformer_blocks.0.attn.add_q_proj", 1536, 1536), {}, "sd3", None, 1536),
+    "SD 1 of peft": (pair(f"base_model.model.{UNET.removeprefix('unet.')}", WIDTH, 320), {}, "sd15", WIDTH, None),
+    "SDXL of peft": (
+        {**pair(f"base_model.model.{_FIRST_TEXT}", 32, 64), **pair(f"base_model.model.{_SECOND_TEXT}", 48, 96)},
+        {}, "sdxl", 80, None,
+    ),
     "FLUX of BFL": (pair("diffusion_model.double_blocks.0.txt_attn.qkv", 3072, 9216), {}, "flux", None, 3072),
     "FLUX of BFL, bare": (pair("double_blocks.0.img_attn.qkv", 128, 384), {}, "flux", None, 128),
     "FLUX with its text": (
