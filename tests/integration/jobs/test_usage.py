@@ -13,7 +13,7 @@ from jobs import sweeps
 from jobs.claims import Claimer, claim
 from jobs.control import delete
 from jobs.errors import DrawingFailed
-from jobs.parts import Lora
+from jobs.parts import Lora, Refiner
 from jobs.results import delete_results
 from jobs.store import StoredPicture, complete, fail
 from jobs.usage import Counted, count_usage, note, read_pairs, read_usage, typical
@@ -27,9 +27,10 @@ StoreJob = Callable[..., UUID]
 
 @pytest.fixture
 def entries(connection: Connection) -> dict[str, UUID]:
-    """Register a checkpoint and three LoRAs."""
+    """Register two checkpoints and three LoRAs."""
     found = {}
-    for name, kind in (("shapes", "checkpoint"), ("one", "lora"), ("two", "lora"), ("three", "lora")):
+    kinds = {"shapes": "checkpoint", "polish": "checkpoint", "one": "lora", "two": "lora", "three": "lora"}
+    for name, kind in kinds.items():
         row = connection.execute(
             "insert into models (name, kind, layout, family, variant, path, fingerprint, components, weight_bytes, native_size, "
             "latent_factor, latent_channels) values (%s, %s, 'file', 'sd15', 'base', '/x', %s, '[]', 1, 128, 8, 4) returning id",
@@ -44,9 +45,16 @@ def entries(connection: Connection) -> dict[str, UUID]:
 def draw(connection: Connection, store_job: StoreJob, claimer: Claimer) -> Callable[..., UUID]:
     """Return a way to run a job with LoRAs to its end."""
 
-    def run(*loras: tuple[str, float], fails: bool = False, owner: str = "ann", seconds: float = 2.0) -> UUID:
+    def run(
+        *loras: tuple[str, float],
+        fails: bool = False,
+        owner: str = "ann",
+        seconds: float = 2.0,
+        refiner: str | None = None,
+    ) -> UUID:
         stack = [Lora(name=name, weight=weight) for name, weight in loras]
-        job = store_job(loras=stack, owner=owner)
+        second = None if refiner is None else Refiner(model=refiner)
+        job = store_job(loras=stack, refiner=second, owner=owner)
         (taken,) = claim(connection, claimer).jobs
         assert taken.id == job
         if fails:
@@ -195,6 +203,23 @@ def test_downloads_and_repeats_count(
     count_usage(connection)
     counted = usage(database_url, entries, "one").usage
     assert (counted.uses, counted.downloaded, counted.repeated) == (1, 1, 1)
+
+
+def test_a_checkpoint_that_takes_over_is_used(
+    connection: Connection, database_url: str, entries: dict[str, UUID], draw: Callable[..., UUID]
+) -> None:
+    """A refiner counts like the checkpoint before it, in sums and in the order of lists; its pictures were drawn with both."""
+    draw(refiner="polish")
+    draw()
+    draw(refiner="polish", fails=True)
+    # It may go on by itself: that is one use.
+    draw(refiner="shapes")
+    assert count_usage(connection) == 4
+    polish, shapes = (usage(database_url, entries, name).usage for name in ("polish", "shapes"))
+    assert (polish.uses, polish.failures, polish.pictures, polish.weights) == (2, 1, 1, None)
+    assert (shapes.uses, shapes.failures, shapes.pictures) == (4, 1, 3)
+    found = run(database_url, lambda line: read_uses(line, list(entries.values())))
+    assert {name: found[model].uses for name, model in entries.items() if model in found} == {"polish": 2, "shapes": 4}
 
 
 def test_a_lora_named_twice_is_used_once(
