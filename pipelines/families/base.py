@@ -7,7 +7,7 @@ import copy
 import hashlib
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
@@ -35,8 +35,10 @@ from pipelines.families.pipes import PipeKey, Pipes
 from pipelines.families.plan import Plan
 from pipelines.pictures import Picture, to_pixels
 from pipelines.previews import PreviewMatrix, denoised
+from pipelines.prompts import Words
 from pipelines.schedulers import STEP_BOUND, build_scheduler, seed_scheduler
 from pipelines.shelf import Shelf
+from pipelines.tasks.setting import Setting
 
 _CODER: Mapping[str, Kind] = MappingProxyType({"encode": "encode", "decode": "decode"})
 
@@ -209,6 +211,21 @@ class Family(ABC):
             failure = as_failure(error)
         if failure is not None:
             state.failure = errors[state] = failure
+
+    def _setting(
+        self, parameters: DiffusionJob, inputs: Inputs, encode: Callable[[Words], Mapping[str, Any]]
+    ) -> Setting:
+        """Return what every task's pass is made of, for pipelines with a UNet; `encode` reads the prompts, as `Adapters.adapt` says."""
+        adapted = self.adapters.adapt(parameters, inputs, encode)
+        return Setting(
+            self.pipes,
+            inputs,
+            self.shelf,
+            self.facts.size_step,
+            {**adapted.embeddings, "guidance_scale": parameters.guidance_scale},
+            adapted.components,
+            adapted.applied,
+        )
 
     def _scheduler(self, parameters: DiffusionJob, steps: int, seed: int) -> Any:
         try:

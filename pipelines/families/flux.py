@@ -4,6 +4,7 @@ Four latents lie in one token, and the pipelines' loops hold a row of tokens; pr
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
@@ -25,7 +26,7 @@ from pipelines.previews import PreviewMatrix
 from pipelines.shelf import Shelf
 from pipelines.t5 import plain_text, t5_embeddings
 from pipelines.tasks.planning import plan_task
-from pipelines.tasks.setting import Setting, strength_for_flows
+from pipelines.tasks.setting import strength_for_flows
 
 #: The library ships no types for these classes.
 _DIFFUSERS: Any = diffusers
@@ -79,20 +80,11 @@ class Flux(Family):
         """Return how a picture is drawn with the pipelines of FLUX.1."""
         if not self.pipes.draws(parameters.task):
             raise DrawingFailed(f"{self.entry.name} draws no {parameters.task}")
-        return plan_task(parameters, self._setting(parameters, inputs))
-
-    def _setting(self, parameters: DiffusionJob, inputs: Inputs) -> Setting:
-        adapted = self.adapters.adapt(
+        setting = self._setting(
             parameters, inputs, lambda _words: prompt_embeddings(self.pipe, parameters.prompt, self._tokens)
         )
-        return Setting(
-            self.pipes,
-            inputs,
-            self.shelf,
-            self.facts.size_step,
-            {**adapted.embeddings, "guidance_scale": parameters.guidance_scale},
-            adapted.components,
-            adapted.applied,
+        setting = replace(
+            setting,
             strength=strength_for_flows,
             sized=frozenset({"txt2img", "img2img", "inpaint"}),
             reads_control=self.reads_control,
@@ -101,6 +93,7 @@ class Flux(Family):
             spatial=self._spatial,
             takes_latents=lambda pipe: isinstance(pipe, _DIFFUSERS.FluxImg2ImgPipeline),
         )
+        return plan_task(parameters, setting)
 
     @property
     def _tokens(self) -> int:

@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar
 
+import torch
+
 from jobs.contract import DiffusionJob
 from jobs.errors import DrawingFailed
 from jobs.inputs import Inputs
 from pipelines.families.base import Family
 from pipelines.families.pipes import PipeKey
 from pipelines.families.plan import Plan
-from pipelines.prompts import prompt_embeddings
+from pipelines.prompts import Words, prompt_embeddings
 from pipelines.tasks.planning import plan_task
-from pipelines.tasks.setting import Setting
 
 #: Channels of a denoiser that also sees the mask and what is around it.
 _INPAINT_CHANNELS = 9
@@ -36,30 +37,15 @@ class StableDiffusion15(Family):
     def plan(self, parameters: DiffusionJob, inputs: Inputs) -> Plan:
         """Return how a picture is drawn with the pipelines of Stable Diffusion."""
         check_inpaints(self, parameters)
-        return plan_task(parameters, self._setting(parameters, inputs))
+        # As diffusers decides whether there is guidance.
+        negative = parameters.negative_prompt if parameters.guidance_scale > 1 else None
 
-    def _setting(self, parameters: DiffusionJob, inputs: Inputs) -> Setting:
-        adapted = self.adapters.adapt(
-            parameters,
-            inputs,
-            lambda words: prompt_embeddings(
-                self.pipe,
-                parameters.prompt,
-                # As diffusers decides whether there is guidance.
-                parameters.negative_prompt if parameters.guidance_scale > 1 else None,
-                words=words,
-                clip_skip=parameters.clip_skip,
-            ),
-        )
-        return Setting(
-            self.pipes,
-            inputs,
-            self.shelf,
-            self.facts.size_step,
-            {**adapted.embeddings, "guidance_scale": parameters.guidance_scale},
-            adapted.components,
-            adapted.applied,
-        )
+        def encode(words: Words) -> Mapping[str, torch.Tensor]:
+            return prompt_embeddings(
+                self.pipe, parameters.prompt, negative, words=words, clip_skip=parameters.clip_skip
+            )
+
+        return plan_task(parameters, self._setting(parameters, inputs, encode))
 
 
 def check_inpaints(family: Family, parameters: DiffusionJob) -> None:

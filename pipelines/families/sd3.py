@@ -1,6 +1,7 @@
 """Stable Diffusion 3 and 3.5: which pipelines of diffusers draw with them, and what they take."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
@@ -19,7 +20,7 @@ from pipelines.families.sd3_pipes import Sd3ControlNetRedraw, Sd3Inpaint, Settle
 from pipelines.prompts import encode_prompts, text_encoders
 from pipelines.t5 import t5_embeddings
 from pipelines.tasks.planning import plan_task
-from pipelines.tasks.setting import Setting, strength_for_flows
+from pipelines.tasks.setting import strength_for_flows
 
 #: Tokens of T5 that the published models are shown.
 _T5_TOKENS: Final = 256
@@ -43,30 +44,23 @@ class StableDiffusion3(Family):
 
     def plan(self, parameters: DiffusionJob, inputs: Inputs) -> Plan:
         """Return how a picture is drawn with the pipelines of Stable Diffusion 3."""
-        return plan_task(parameters, self._setting(parameters, inputs))
-
-    def _setting(self, parameters: DiffusionJob, inputs: Inputs) -> Setting:
         negative = parameters.negative_prompt if parameters.guidance_scale > 1 else None
-        adapted = self.adapters.adapt(
+        setting = self._setting(
             parameters, inputs, lambda _words: prompt_embeddings(self.pipe, parameters.prompt, negative)
         )
-        components = dict(adapted.components)
+        components = dict(setting.components)
         if parameters.controls:
             # Control pictures are encoded without the run's generator.
             components["vae"] = SettledVae(components.get("vae", self.pipe.vae))
-        return Setting(
-            self.pipes,
-            inputs,
-            self.shelf,
-            self.facts.size_step,
-            {**adapted.embeddings, "guidance_scale": parameters.guidance_scale},
-            components,
-            adapted.applied,
+        setting = replace(
+            setting,
+            components=components,
             strength=strength_for_flows,
             sized=frozenset({"txt2img", "img2img", "inpaint"}),
             plain_controls=frozenset(),
             together=_together,
         )
+        return plan_task(parameters, setting)
 
 
 def prompt_embeddings(pipe: Any, prompt: str, negative_prompt: str | None) -> dict[str, torch.Tensor]:

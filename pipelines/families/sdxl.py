@@ -18,13 +18,12 @@ from pipelines.engine.engine import Counters
 from pipelines.families.base import Family
 from pipelines.families.pipes import PipeKey, Pipes
 from pipelines.families.plan import Plan
-from pipelines.families.refining import Encode, refined
+from pipelines.families.refining import refined
 from pipelines.families.sd15 import check_inpaints
 from pipelines.previews import PreviewMatrix
 from pipelines.prompts import NO_WORDS, Encoded, Words, encode_prompts, text_encoders
 from pipelines.shelf import Shelf
 from pipelines.tasks.planning import plan_task
-from pipelines.tasks.setting import Setting
 
 _CLASSES: Mapping[PipeKey, str | type] = MappingProxyType(
     {
@@ -66,20 +65,8 @@ class StableDiffusionXL(Family):
         def encode(pipe: Any, words: Words) -> Mapping[str, torch.Tensor]:
             return prompt_embeddings(pipe, parameters.prompt, negative, words=words, clip_skip=parameters.clip_skip)
 
-        plan = plan_task(parameters, self._setting(parameters, inputs, encode))
+        plan = plan_task(parameters, self._setting(parameters, inputs, lambda words: encode(self.pipe, words)))
         return refined(plan, parameters, inputs, self.shelf, self.adapters.words(parameters, inputs), encode)
-
-    def _setting(self, parameters: DiffusionJob, inputs: Inputs, encode: Encode) -> Setting:
-        adapted = self.adapters.adapt(parameters, inputs, lambda words: encode(self.pipe, words))
-        return Setting(
-            self.pipes,
-            inputs,
-            self.shelf,
-            self.facts.size_step,
-            {**adapted.embeddings, "guidance_scale": parameters.guidance_scale},
-            adapted.components,
-            adapted.applied,
-        )
 
 
 def is_guided(pipe: Any, guidance_scale: float) -> bool:
