@@ -110,7 +110,8 @@ _SD15: Final = FamilyFacts(
     pipeline_classes=MappingProxyType({"StableDiffusionPipeline": None, "StableDiffusionInpaintPipeline": INPAINT}),
 )
 
-_SD2: Final = FamilyFacts(
+# Even the classes are those of Stable Diffusion 1.x: what is inside tells them apart.
+_SD2: Final = _SD15._replace(
     name="sd2",
     title="Stable Diffusion 2.x",
     variants=MappingProxyType(
@@ -122,16 +123,6 @@ _SD2: Final = FamilyFacts(
             INPAINT: VariantFacts("Stable Diffusion 2.x inpainting", _INPAINT, 25, 7.0, "DPM++ 2M Karras"),
         }
     ),
-    adapters=frozenset({Kind.LORA, Kind.CONTROLNET, Kind.EMBEDDING, Kind.VAE}),
-    size_step=8,
-    min_side=64,
-    max_side=4096,
-    native_size=512,
-    latent_channels=4,
-    latent_factor=8,
-    activation_bytes_per_pixel=5_000,
-    # The same classes as Stable Diffusion 1.x: what is inside tells them apart.
-    pipeline_classes=MappingProxyType({"StableDiffusionPipeline": None, "StableDiffusionInpaintPipeline": INPAINT}),
 )
 
 _SDXL: Final = FamilyFacts(
@@ -148,7 +139,10 @@ _SDXL: Final = FamilyFacts(
             INPAINT: VariantFacts("SDXL inpainting", _INPAINT, 25, 7.0, "DPM++ 2M Karras"),
             "turbo": VariantFacts("SDXL Turbo", _ANY, 4, 0.0, "Euler a SGM Uniform", native_size=512),
             "lightning": VariantFacts("SDXL Lightning", _ANY, 4, 0.0, "Euler SGM Uniform"),
+            # Merged from a LoRA …
             "lcm": VariantFacts("SDXL LCM", _ANY, 6, 0.0, "LCM"),
+            # … or distilled whole (latent-consistency/lcm-sdxl), by which the network reads the scale.
+            "lcm-full": VariantFacts("SDXL LCM, full", _ANY, 4, 8.0, "LCM", Guidance.EMBEDDED),
         }
     ),
     adapters=frozenset({Kind.LORA, Kind.CONTROLNET, Kind.EMBEDDING, Kind.VAE}),

@@ -152,9 +152,13 @@ def build_sdxl_lightning(folder: Path) -> Path:
 
 
 def build_sdxl_lcm(folder: Path) -> Path:
-    """Save SDXL LCM, whose network reads the guidance scale."""
-    scheduler = _DIFFUSERS.LCMScheduler(**{**_NOISE, "steps_offset": 1})
-    return _save_sdxl(folder, "StableDiffusionXLPipeline", {**_SDXL, "time_cond_proj_dim": 16}, scheduler)
+    """Save SDXL with an LCM LoRA merged in, which is told from SDXL by its scheduler alone."""
+    return _save_sdxl(folder, "StableDiffusionXLPipeline", _SDXL, _lcm())
+
+
+def build_sdxl_lcm_full(folder: Path) -> Path:
+    """Save SDXL LCM distilled whole, whose network reads the guidance scale."""
+    return _save_sdxl(folder, "StableDiffusionXLPipeline", {**_SDXL, "time_cond_proj_dim": 16}, _lcm())
 
 
 def build_sd2_controlnet(folder: Path, seed: int = 1) -> Path:
@@ -182,6 +186,7 @@ CHECKPOINTS: Mapping[tuple[str, str], Callable[[Path], Path]] = MappingProxyType
         ("sdxl", "turbo"): build_sdxl_turbo,
         ("sdxl", "lightning"): build_sdxl_lightning,
         ("sdxl", "lcm"): build_sdxl_lcm,
+        ("sdxl", "lcm-full"): build_sdxl_lcm_full,
     }
 )
 
@@ -192,6 +197,10 @@ def _inpainting(unet: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _pndm() -> Any:
     return _DIFFUSERS.PNDMScheduler(**_NOISE, skip_prk_steps=True, set_alpha_to_one=False)
+
+
+def _lcm() -> Any:
+    return _DIFFUSERS.LCMScheduler(**{**_NOISE, "steps_offset": 1})
 
 
 def _ddim(**changes: Any) -> Any:

@@ -82,7 +82,7 @@ def _variants(unet: Config, scheduler: Config, *, is_refiner: bool) -> tuple[str
         )
     if special is not None:
         return (special,)
-    return ("lcm",) if unet.values.get(GUIDED) is not None else (BASE, "turbo", "lightning", "lcm")
+    return ("lcm-full",) if unet.values.get(GUIDED) is not None else (BASE, "turbo", "lightning", "lcm")
 
 
 def _made_for(scheduler: Config) -> tuple[str, ...]:

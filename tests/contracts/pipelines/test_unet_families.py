@@ -61,7 +61,8 @@ _CASES: Mapping[str, dict[str, Any]] = {
     "sdxl-turbo": {"guidance_scale": 0.0, "steps": 4},
     "sdxl-turbo img2img": {**_FROM_PICTURE, "guidance_scale": 0.0, "steps": 4},
     "sdxl-lightning": {"guidance_scale": 0.0, "scheduler": "Euler"},
-    "sdxl-lcm": {"guidance_scale": 8.0, "scheduler": "LCM"},
+    "sdxl-lcm": {"guidance_scale": 0.0, "scheduler": "LCM"},
+    "sdxl-lcm-full": {"guidance_scale": 8.0, "scheduler": "LCM"},
     "sdxl-v": {"scheduler": "Euler"},
 }
 every_case = pytest.mark.parametrize("case", _CASES)

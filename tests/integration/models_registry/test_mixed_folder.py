@@ -32,6 +32,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "quick": (unets.build_sdxl_turbo, "sdxl", "turbo"),
     "quicker": (unets.build_sdxl_lightning, "sdxl", "lightning"),
     "consistent": (unets.build_sdxl_lcm, "sdxl", "lcm"),
+    "my lcm": (unets.build_sdxl_lcm_full, "sdxl", "lcm-full"),
     "three": (transformers.build_sd3_medium, "sd3", "medium"),
     "three, small": (transformers.build_sd3_without_t5, "sd3", "medium"),
     "sd1.5 (really)": (transformers.build_sd35_medium, "sd3", "3.5-medium"),
