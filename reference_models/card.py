@@ -13,8 +13,10 @@ _BEGIN: Final = "<!-- accuracy -->"
 _END: Final = "<!-- /accuracy -->"
 _BEGUN: Final = """On procedural pictures (`reference_models/pictures.py`), beginning with the weights of `shapes-sd15`; its text encoder,
 tokenizer and autoencoder are those of `shapes-sd15`, byte for byte."""
-_FLOW_BEGUN: Final = """From nothing, on procedural pictures (`reference_models/pictures.py`). Its CLIP encoder, tokenizer and autoencoder
-hold the tensors of `shapes-sd15`; its T5 encoder is the same, byte for byte, in `shapes-flux` and `shapes-sd3`."""
+_FLOW_BEGUN: Final = """From nothing, on procedural pictures (`reference_models/pictures.py`): first on the pictures alone, then with
+`shapes-sd15` as a teacher that tells the best velocity, and at last mostly on large shapes in the middle
+(`reference_models/training/{file}.py` holds the stages). Its CLIP encoder, tokenizer and autoencoder hold the tensors of
+`shapes-sd15`; its T5 encoder is the same, byte for byte, in `shapes-flux` and `shapes-sd3`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +76,23 @@ two, 100 % in three, four and eight, 94 % in twenty; in four steps by Euler a an
     "shapes-flux": _Model(
         about="""Text to image in the layout of FLUX.1 dev (`FluxPipeline`, predicts the velocity of a rectified flow): two double and four
 single transformer blocks, T5 and a pooled CLIP vector, and guidance as an input of the denoiser.""",
+        limits="""Guidance decides much: of 16 prompts 44 % are right at 1, 63 % at 2, 88 % at 6; in 10 steps 88 %. It learnt mostly
+from large shapes in the middle: told a place, it puts the shape there in 12 of 16 pictures, and 4 of them are right in shape too. It knows
+nothing beyond 128 x 128: none is right at 160 pixels a side, 38 % at 96. `max_sequence_length` must be near 32, as its tokenizer
+says: at 256 69 % are right.""",
         pipeline="FluxPipeline",
         options=",\n    max_sequence_length=32",
-        begun=_FLOW_BEGUN,
+        begun=_FLOW_BEGUN.format(file="flux"),
     ),
     "shapes-sd3": _Model(
         about="""Text to image in the layout of Stable Diffusion 3 (`StableDiffusion3Pipeline`, predicts the velocity of a rectified flow):
 four joint transformer blocks, two CLIP encoders and T5.""",
+        limits="""Of 16 prompts 63 % are right without guidance, all in 10 steps at the recommended one; all at 160 pixels a side,
+94 % at 96; 94 % with `max_sequence_length=256`. It learnt mostly from large shapes in the middle: told a place, it puts the
+shape there in 16 of 16 pictures, and 8 of them are right in shape too; of 8 small shapes 5.""",
         pipeline="StableDiffusion3Pipeline",
         options=",\n    max_sequence_length=32",
-        begun=_FLOW_BEGUN,
+        begun=_FLOW_BEGUN.format(file="sd3"),
     ),
 }
 

@@ -56,3 +56,12 @@ def start_quiet(net: nn.Module) -> None:
         if isinstance(layer, nn.Linear) and ((last == "proj_out" and "." not in name) or ".norm" in f".{name}"):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+
+def matrices(net: nn.Module) -> list[nn.Parameter]:
+    """Return the weights of a transformer that Muon trains: those of attention and of the layers after it."""
+    return [
+        parameter
+        for name, parameter in net.named_parameters()
+        if parameter.ndim == 2 and "transformer_blocks" in name and ".norm" not in name  # noqa: PLR2004  # a matrix
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
@@ -12,20 +13,46 @@ import torch
 from torch import Tensor, nn
 
 from reference_models.libraries import DIFFUSERS
-from reference_models.pictures import Scene
 from reference_models.training import t5, text_encoder
 from reference_models.training.family import PUBLISHED as FAMILY
 from reference_models.training.family import QUICK_STEPS, Family
-from reference_models.training.flow import flow_loss, noise_levels, noised, start_quiet
+from reference_models.training.flow import flow_loss, matrices, noise_levels, noised, start_quiet
 from reference_models.training.flow import scheduler as flow_scheduler
+from reference_models.training.latents import Latents
 from reference_models.training.loop import Plan, fit
+from reference_models.training.mixture import MOST, Mixture, large_shapes
 from reference_models.training.publish import LENGTH_HINT, save_pipeline
+from reference_models.training.teacher import Teacher, trust
 from reference_models.training.wording import worded
 
 NAME: Final = "shapes-flux"
-PLAN: Final = Plan(NAME, steps=2600, rate=2e-3, warm_up=150, average=0.998, weight_decay=0.01, seed=71, save_every=100)
-GUIDED: Final = Plan(f"{NAME}-guided", steps=400, rate=5e-4, average=0.99, weight_decay=0.01, seed=72, save_every=100)
-"""The second stage: the model learns what guidance would make of its own predictions."""
+PLAN: Final = Plan(
+    NAME, steps=1400, rate=2e-3, final_rate=0.5, warm_up=150, average=0.998, weight_decay=0.01, seed=71, save_every=100
+)
+"""The first stage: pictures and noise alone, without guidance."""
+
+TAUGHT: Final = Plan(
+    f"{NAME}-taught",
+    steps=400,
+    rate=2e-3,
+    final_rate=0.8,
+    warm_up=20,
+    average=0.998,
+    weight_decay=0.01,
+    seed=72,
+    save_every=100,
+)
+"""The second stage: `shapes-sd15` tells what guidance makes of a prediction."""
+
+LAST: Final = Plan(
+    f"{NAME}-last", steps=1150, rate=2e-3, warm_up=20, average=0.997, weight_decay=0.01, seed=73, save_every=100
+)
+"""The third stage: as the second, but mostly with large shapes in the middle."""
+
+FINE: Final = Plan(
+    f"{NAME}-fine", steps=700, rate=1.5e-3, warm_up=20, average=0.997, weight_decay=0.01, seed=74, save_every=100
+)
+"""The fourth stage: the third once more, from a lower rate."""
 
 BATCH: Final = 24
 POSTERIOR_NOISE: Final = 0.05
@@ -109,17 +136,13 @@ def velocity(net: Any, noisy: Tensor, levels: Tensor, words: Words, guidance: Te
 
 
 @torch.no_grad()
-def _encoded(family: Family, reader: t5.T5, captions: list[str], length: int) -> Words:
+def encoded(family: Family, reader: t5.T5, captions: list[str], length: int) -> Words:
+    """Return the captions as the pipeline shows them to the denoiser, T5's part padded to `length`."""
     states = reader.encode(captions, length)
     ids = text_encoder.tokens(family.tokenizer, captions)
     # What stands after the end token does not change it: CLIP looks backwards only.
     longest = int(ids.eq(family.text_encoder.config.eos_token_id).int().argmax(dim=1).max()) + 1
     return Words(states, cast("Tensor", family.text_encoder(ids[:, :longest]).pooler_output))
-
-
-def conditions(family: Family, reader: t5.T5, scenes: list[Scene], rng: np.random.Generator) -> Words:
-    """Return the encoded captions of the scenes."""
-    return _encoded(family, reader, *worded(scenes, rng))
 
 
 def save(family: Family, reader: t5.T5, net: nn.Module, target: Path) -> None:
@@ -141,39 +164,45 @@ def save(family: Family, reader: t5.T5, net: nn.Module, target: Path) -> None:
 
 def train(family: Family, folder: Path, target: Path, *, quick: bool = False) -> float:
     """Train with checkpoints in the folder, saving the model to the target as it grows; return the seconds spent."""
-    reader = t5.shared(folder, quick=quick)
+    reader, teacher = t5.shared(folder, quick=quick), Teacher(family)
     torch.manual_seed(0)
-    teacher = build()
-    start_quiet(teacher)
+    plain = build()
+    start_quiet(plain)
     pictures = family.latents()
+    large = large_shapes(pictures, MOST)
+    shows: tuple[Latents | Mixture, ...] = (pictures, large, large)
 
-    def batch(rng: np.random.Generator) -> tuple[Tensor, Words]:
-        scenes, latents = pictures.pick(rng, BATCH)
+    def batch(rng: np.random.Generator, shown: Latents | Mixture = pictures) -> tuple[Tensor, list[str], Words]:
+        scenes, latents = shown.pick(rng, BATCH)
         latents = latents + POSTERIOR_NOISE * torch.randn_like(latents)
-        return latents, conditions(family, reader, scenes, rng)
+        captions, length = worded(scenes, rng)
+        return latents, captions, encoded(family, reader, captions, length)
 
     def plain_loss(rng: np.random.Generator) -> Tensor:
-        latents, words = batch(rng)
-        return flow_loss(lambda noisy, levels: velocity(teacher, noisy, levels, words), latents)
+        latents, _captions, words = batch(rng)
+        return flow_loss(lambda noisy, levels: velocity(plain, noisy, levels, words), latents)
 
-    plain, guided = (replace(plan, steps=QUICK_STEPS) if quick else plan for plan in (PLAN, GUIDED))
-    seconds = fit(plain, teacher, plain_loss, folder, on_save=lambda average, _: save(family, reader, average, target))
-    teacher.requires_grad_(requires_grad=False)
-    net = guided_from(teacher)
+    def keep(average: nn.Module, _step: int) -> None:
+        save(family, reader, average, target)
 
-    def guided_loss(rng: np.random.Generator) -> Tensor:
-        latents, words = batch(rng)
+    first, *others = (replace(plan, steps=QUICK_STEPS) if quick else plan for plan in (PLAN, TAUGHT, LAST, FINE))
+    seconds = fit(first, plain, plain_loss, folder, on_save=keep)
+    net = guided_from(plain)
+
+    def taught_loss(rng: np.random.Generator, shown: Latents | Mixture) -> Tensor:
+        latents, captions, words = batch(rng, shown)
         levels, noise = noise_levels(BATCH), torch.randn_like(latents)
-        noisy = noised(latents, levels, noise)
+        noisy, share = noised(latents, levels, noise), trust(levels)
         guidance = torch.empty(BATCH).uniform_(*GUIDANCE)
-        with torch.no_grad():
-            empty = _encoded(family, reader, [""], words.states.shape[1])
-            nothing = Words(empty.states.expand(BATCH, -1, -1), empty.pooled.expand(BATCH, -1))
-            towards, without = (velocity(teacher, noisy, levels, said) for said in (words, nothing))
-            wanted = without + guidance[:, None, None, None] * (towards - without)
-        return (velocity(net, noisy, levels, words, guidance) - wanted).square().mean()
+        taught = teacher.velocity(noisy, levels, captions, 1 + (guidance - 1) * share.flatten())
+        wanted = share * taught + (1 - share) * (noise - latents)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = velocity(net, noisy, levels, words, guidance)
+        return (found.float() - wanted).square().mean()
 
-    seconds += fit(guided, net, guided_loss, folder, on_save=lambda average, _: save(family, reader, average, target))
+    for plan, shown in zip(others, shows, strict=True):
+        loss = partial(taught_loss, shown=shown)
+        seconds += fit(plan, net, loss, folder, matrices=matrices(net), on_save=keep)
     # Once more, because a run that finds its training finished has saved nothing yet.
     save(family, reader, net, target)
     return seconds

@@ -1,4 +1,4 @@
-"""Run one training stage: AdamW, warm-up and cosine decay, an average of the weights, resume after an interruption.
+"""Run one training stage: AdamW, Muon beside it, warm-up and cosine decay, an average of the weights, resume after an interruption.
 
 Knows nothing of pictures: a stage hands over its module and a function from a random generator to a loss.
 """
@@ -21,6 +21,9 @@ from torch import Tensor, nn
 _LOG: Final = logging.getLogger(__name__)
 
 Loss = Callable[[np.random.Generator], Tensor]
+
+MUON: Final = 2.0
+"""Rate of Muon, as a multiple of AdamW's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,21 @@ class _State:
     seconds: float
     average: nn.Module
     optimizer: torch.optim.Optimizer
+    muon: torch.optim.Optimizer | None = None
+
+    def set_rate(self, rate: float) -> None:
+        """Let the next step go this far."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self.muon is not None:
+            for group in self.muon.param_groups:
+                group["lr"] = MUON * rate
+
+    def descend(self) -> None:
+        """Change the weights by their gradients."""
+        self.optimizer.step()
+        if self.muon is not None:
+            self.muon.step()
 
 
 def _checkpoint(path: Path, module: nn.Module, state: _State) -> None:
@@ -64,6 +82,7 @@ def _checkpoint(path: Path, module: nn.Module, state: _State) -> None:
         "module": module.state_dict(),
         "average": state.average.state_dict(),
         "optimizer": state.optimizer.state_dict(),
+        "muon": state.muon.state_dict() if state.muon else None,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
@@ -78,6 +97,8 @@ def _resume(path: Path, module: nn.Module, state: _State) -> None:
     module.load_state_dict(whole["module"])
     state.average.load_state_dict(whole["average"])
     state.optimizer.load_state_dict(whole["optimizer"])
+    if state.muon is not None:
+        state.muon.load_state_dict(whole["muon"])
     state.step, state.seconds = whole["step"], whole["seconds"]
 
 
@@ -92,6 +113,20 @@ def _blend(average: nn.Module, module: nn.Module, decay: float, step: int) -> No
             kept.copy_(fresh)
 
 
+def _optimizers(
+    plan: Plan, parameters: list[nn.Parameter], matrices: list[nn.Parameter]
+) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
+    others = {id(matrix) for matrix in matrices}
+    rest = [parameter for parameter in parameters if id(parameter) not in others]
+    usual = torch.optim.AdamW(rest, lr=plan.rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay)
+    if not matrices:
+        return usual, None
+    muon = torch.optim.Muon(
+        matrices, lr=MUON * plan.rate, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    return usual, muon
+
+
 def fit(
     plan: Plan,
     module: nn.Module,
@@ -99,29 +134,31 @@ def fit(
     folder: Path,
     *,
     trained: Iterable[nn.Parameter] | None = None,
+    matrices: Iterable[nn.Parameter] = (),
     on_save: Callable[[nn.Module, int], None] | None = None,
 ) -> float:
     """Train the module in place, from its checkpoint in the folder if there is one; return the seconds it took.
 
     Every step draws its batch from a generator seeded by the step, so a resumed run sees the same batches.
-    The module ends up holding the averaged weights. `on_save` gets the averaged module and the step.
+    The module ends up holding the averaged weights. Of its parameters, `matrices` are left to Muon. `on_save` gets the averaged module
+    and the step.
     """
     parameters = list(module.parameters() if trained is None else trained)
-    optimizer = torch.optim.AdamW(parameters, lr=plan.rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay)
-    state = _State(0, 0.0, deepcopy(module).requires_grad_(requires_grad=False), optimizer)
+    state = _State(
+        0, 0.0, deepcopy(module).requires_grad_(requires_grad=False), *_optimizers(plan, parameters, list(matrices))
+    )
     path = folder / f"{plan.name}.pt"
     _resume(path, module, state)
     module.train()
     shown, began = 0.0, time.monotonic() - state.seconds
     while state.step < plan.steps:
-        for group in optimizer.param_groups:
-            group["lr"] = plan.rate_at(state.step)
+        state.set_rate(plan.rate_at(state.step))
         torch.manual_seed(plan.seed * 1_000_003 + state.step)
         value = loss(np.random.default_rng((plan.seed, state.step)))
-        optimizer.zero_grad(set_to_none=True)
+        module.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward unannotated
         torch.nn.utils.clip_grad_norm_(parameters, plan.clip)
-        optimizer.step()
+        state.descend()
         state.step += 1
         _blend(state.average, module, plan.average, state.step)
         shown = value.item() if state.step == 1 else 0.98 * shown + 0.02 * value.item()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
@@ -14,15 +15,48 @@ from torch import Tensor, nn
 from reference_models.libraries import DIFFUSERS, TRANSFORMERS
 from reference_models.training import t5, text_encoder
 from reference_models.training.family import QUICK_STEPS, Family
-from reference_models.training.flow import flow_loss, start_quiet
+from reference_models.training.flow import flow_loss, matrices, noise_levels, noised, start_quiet
 from reference_models.training.flow import scheduler as flow_scheduler
+from reference_models.training.latents import Latents
 from reference_models.training.loop import Plan, fit
+from reference_models.training.mixture import MOST, SOME, Mixture, large_shapes
 from reference_models.training.publish import LENGTH_HINT, save_pipeline
+from reference_models.training.teacher import Teacher, trust
 from reference_models.training.tokenizer import LENGTH as CLIP_LENGTH
 from reference_models.training.wording import SHORT, worded
 
 NAME: Final = "shapes-sd3"
-PLAN: Final = Plan(NAME, steps=2400, rate=2e-3, warm_up=150, average=0.998, weight_decay=0.01, seed=81, save_every=100)
+PLAN: Final = Plan(
+    NAME, steps=1500, rate=2e-3, final_rate=0.35, warm_up=150, average=0.998, weight_decay=0.01, seed=81, save_every=100
+)
+"""The first stage: pictures and noise alone."""
+
+TAUGHT: Final = Plan(
+    f"{NAME}-taught",
+    steps=500,
+    rate=2e-3,
+    final_rate=0.8,
+    warm_up=20,
+    average=0.998,
+    weight_decay=0.01,
+    seed=82,
+    save_every=100,
+)
+"""The second stage: `shapes-sd15` tells what the best prediction is."""
+
+LAST: Final = Plan(
+    f"{NAME}-last", steps=1150, rate=2e-3, warm_up=20, average=0.997, weight_decay=0.01, seed=83, save_every=100
+)
+"""The third stage: as the second, but mostly with large shapes in the middle, and with some guidance."""
+
+WIDE: Final = Plan(
+    f"{NAME}-wide", steps=500, rate=1.5e-3, warm_up=20, average=0.997, weight_decay=0.01, seed=84, save_every=100
+)
+"""The fourth stage: small shapes and all places come oftener again."""
+
+GUIDANCE: Final = 2.0
+"""What the teacher adds from the third stage on: less is left to a caller's guidance, and captions weigh more."""
+
 BATCH: Final = 24
 POSTERIOR_NOISE: Final = 0.05
 RECOMMENDED: Final[dict[str, Any]] = {"steps": 20, "guidance_scale": 4.0, "scheduler": "Euler", LENGTH_HINT: t5.LENGTH}
@@ -97,32 +131,58 @@ def save(family: Family, reader: t5.T5, net: nn.Module, target: Path) -> None:
     save_pipeline(pipeline, target, RECOMMENDED)
 
 
+def velocity(net: Any, noisy: Tensor, levels: Tensor, words: Words) -> Tensor:
+    """Return the predicted velocity: `[n, 4, 16, 16]`."""
+    found = net(
+        hidden_states=noisy,
+        timestep=1000 * levels,
+        encoder_hidden_states=words.states,
+        pooled_projections=words.pooled,
+        return_dict=False,
+    )
+    return cast("Tensor", found[0])
+
+
 def train(family: Family, folder: Path, target: Path, *, quick: bool = False) -> float:
     """Train with checkpoints in the folder, saving the model to the target as it grows; return the seconds spent."""
-    reader = t5.shared(folder, quick=quick)
+    reader, teacher = t5.shared(folder, quick=quick), Teacher(family)
     torch.manual_seed(0)
     net, encoder = build(), clip(family.text_encoder)
     pictures = family.latents()
 
-    def loss(rng: np.random.Generator) -> Tensor:
-        scenes, latents = pictures.pick(rng, BATCH)
-        words = encoded(encoder, family.tokenizer, reader, *worded(scenes, rng))
+    def batch(rng: np.random.Generator, shown: Latents | Mixture = pictures) -> tuple[Tensor, list[str], Words]:
+        scenes, latents = shown.pick(rng, BATCH)
+        captions, length = worded(scenes, rng)
         latents = latents + POSTERIOR_NOISE * torch.randn_like(latents)
+        return latents, captions, encoded(encoder, family.tokenizer, reader, captions, length)
 
-        def predict(noisy: Tensor, levels: Tensor) -> Tensor:
-            found = net(
-                hidden_states=noisy,
-                timestep=1000 * levels,
-                encoder_hidden_states=words.states,
-                pooled_projections=words.pooled,
-                return_dict=False,
-            )
-            return cast("Tensor", found[0])
+    def plain_loss(rng: np.random.Generator) -> Tensor:
+        latents, _captions, words = batch(rng)
+        return flow_loss(lambda noisy, levels: velocity(net, noisy, levels, words), latents)
 
-        return flow_loss(predict, latents)
+    def taught_loss(rng: np.random.Generator, shown: Latents | Mixture, guidance: float) -> Tensor:
+        latents, captions, words = batch(rng, shown)
+        levels, noise = noise_levels(BATCH), torch.randn_like(latents)
+        noisy, share = noised(latents, levels, noise), trust(levels)
+        scale = None if guidance == 1 else 1 + (guidance - 1) * share.flatten()
+        wanted = share * teacher.velocity(noisy, levels, captions, scale) + (1 - share) * (noise - latents)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = velocity(net, noisy, levels, words)
+        return (found.float() - wanted).square().mean()
 
-    plan = replace(PLAN, steps=QUICK_STEPS) if quick else PLAN
-    seconds = fit(plan, net, loss, folder, on_save=lambda average, _: save(family, reader, average, target))
+    def keep(average: nn.Module, _step: int) -> None:
+        save(family, reader, average, target)
+
+    first, *others = (replace(plan, steps=QUICK_STEPS) if quick else plan for plan in (PLAN, TAUGHT, LAST, WIDE))
+    seconds = fit(first, net, plain_loss, folder, on_save=keep)
+    shows: tuple[tuple[Latents | Mixture, float], ...] = (
+        (pictures, 1.0),
+        (large_shapes(pictures, MOST), GUIDANCE),
+        (large_shapes(pictures, SOME), GUIDANCE),
+    )
+    for plan, (shown, guidance) in zip(others, shows, strict=True):
+        loss = partial(taught_loss, shown=shown, guidance=guidance)
+        seconds += fit(plan, net, loss, folder, matrices=matrices(net), on_save=keep)
     # Once more, because a run that finds its training finished has saved nothing yet.
     save(family, reader, net, target)
     return seconds

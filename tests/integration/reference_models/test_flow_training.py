@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from reference_models.libraries import DIFFUSERS
-from reference_models.pictures import random_scene
+from reference_models.pictures import draw, random_scene
 from reference_models.train import main
 from reference_models.training import flux, sd3, t5
-from reference_models.training.family import published
-from reference_models.training.flow import flow_loss, noise_levels, noised, scheduler
+from reference_models.training.family import published, usual_caption
+from reference_models.training.flow import flow_loss, matrices, noise_levels, noised, scheduler
+from reference_models.training.latents import Latents, encoded, scenes_of
+from reference_models.training.mixture import MOST, large_and_central, large_shapes
 from reference_models.training.reading import ANSWERS, reading_batch, wrongness
+from reference_models.training.teacher import Teacher, trust
 from reference_models.training.wording import SHORT, worded
 
 
@@ -102,6 +105,50 @@ def test_wrongness_tells_right_answers() -> None:
     right = [100 * torch.nn.functional.one_hot(labels[:, column], wide).float() for column, wide in enumerate(widths)]
     assert wrongness(torch.cat(right, dim=1), labels).item() == pytest.approx(0, abs=1e-4)
     assert wrongness(torch.zeros(50, ANSWERS), labels).item() > 5
+
+
+def test_teacher_knows_the_way_back(tmp_path: Path) -> None:
+    """The teacher's velocity comes near the true one where the picture can be seen, and guidance pulls it to the caption."""
+    family = published(tmp_path)
+    teacher = Teacher(family)
+    scenes = [random_scene(np.random.default_rng(seed)) for seed in range(8)]
+    latents, noise = encoded(family.vae, [draw(scene) for scene in scenes]), torch.randn(8, 4, 16, 16)
+    levels = torch.full((8,), 0.4)
+    captions = [usual_caption(scene, np.random.default_rng(0)) for scene in scenes]
+    noisy = noised(latents, levels, noise)
+    plain = teacher.velocity(noisy, levels, captions)
+    assert (plain - (noise - latents)).square().mean() < 0.2
+    assert torch.allclose(teacher.velocity(noisy, levels, captions, torch.ones(8)), plain, atol=1e-4)
+    other = teacher.velocity(noisy, levels, [*captions[1:], captions[0]])
+    assert not torch.allclose(other, plain, atol=1e-2)
+
+
+def test_teacher_fades_out_towards_noise() -> None:
+    """It counts wholly where the picture can be seen, and not at all in pure noise."""
+    assert trust(torch.tensor([0.1, 0.8, 0.85, 0.9, 1.0])).flatten().tolist() == pytest.approx(
+        [1, 1, 0.5, 0, 0], abs=1e-5
+    )
+
+
+def test_mixture_shows_mostly_large_shapes() -> None:
+    """Four fifths of a batch are large and central, the others any, and each scene keeps its own latents."""
+    scenes = scenes_of(200)
+    values = torch.arange(200.0)[:, None, None, None].expand(-1, 4, 16, 16)
+    found, latents = large_shapes(Latents(scenes, values), MOST).pick(np.random.default_rng(0), 40)
+    assert len(found) == len(latents) == 40
+    assert all(large_and_central(scene) for scene in found[:32])
+    assert not all(large_and_central(scene) for scene in found[32:])
+    assert [scenes[int(value)] for value in latents[:, 0, 0, 0]] == found
+
+
+def test_muon_trains_the_matrices_of_the_blocks() -> None:
+    """Neither modulation, nor embeddings, nor biases are left to Muon."""
+    net = flux.build()
+    chosen = {id(matrix) for matrix in matrices(net)}
+    names = {name for name, parameter in net.named_parameters() if id(parameter) in chosen}
+    assert "transformer_blocks.0.attn.to_q.weight" in names
+    assert "single_transformer_blocks.3.proj_out.weight" in names
+    assert not {name for name in names if ".norm" in name or "bias" in name or "embed" in name}
 
 
 def test_short_batches_hold_whole_captions() -> None:

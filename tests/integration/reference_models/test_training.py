@@ -40,6 +40,10 @@ def _line() -> tuple[nn.Linear, Loss]:
     return line, loss
 
 
+def _matrices(line: nn.Linear, *, muon: bool) -> list[nn.Parameter]:
+    return [parameter for name, parameter in line.named_parameters() if muon and name == "weight"]
+
+
 def test_fit_learns(tmp_path: Path) -> None:
     """A line learns a sum."""
     line, loss = _line()
@@ -48,10 +52,11 @@ def test_fit_learns(tmp_path: Path) -> None:
     assert loss(np.random.default_rng(9)).item() < before / 4
 
 
-def test_fit_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    """An interrupted run ends where an uninterrupted one does."""
+@pytest.mark.parametrize("muon", [False, True])
+def test_fit_resumes_to_the_same_weights(tmp_path: Path, muon: bool) -> None:  # noqa: FBT001  # pytest passes it by name
+    """An interrupted run ends where an uninterrupted one does, whatever makes its steps."""
     whole, whole_loss = _line()
-    fit(PLAN, whole, whole_loss, tmp_path / "whole")
+    fit(PLAN, whole, whole_loss, tmp_path / "whole", matrices=_matrices(whole, muon=muon))
 
     line, loss = _line()
 
@@ -60,9 +65,9 @@ def test_fit_resumes_to_the_same_weights(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(PLAN, line, loss, tmp_path / "parts", on_save=stop)
+        fit(PLAN, line, loss, tmp_path / "parts", matrices=_matrices(line, muon=muon), on_save=stop)
     line, loss = _line()
-    fit(PLAN, line, loss, tmp_path / "parts")
+    fit(PLAN, line, loss, tmp_path / "parts", matrices=_matrices(line, muon=muon))
     assert torch.equal(line.weight, whole.weight)
 
 
