@@ -161,7 +161,10 @@ def test_weights_in_several_files_are_one_component(copy: Copy) -> None:
     shard(folder / "text_encoder_2", "model")
     reads = Reads()
     entry = detect(folder, reads)
-    assert entry.components == whole.components
+    # A digest is that of files: the same weights cut otherwise are found equal when they are loaded.
+    assert [each.model_copy(update={"digest": ""}) for each in entry.components] == [
+        each.model_copy(update={"digest": ""}) for each in whole.components
+    ]
     seen = {whole.fingerprint, entry.fingerprint}
     for piece in sorted((folder / "transformer").glob("*.safetensors")):
         weights = load_file(piece)
