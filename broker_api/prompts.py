@@ -33,14 +33,18 @@ class TokenCount(BaseModel):
     tokens: int = Field(
         description="Without LoRA tags and the marks of emphasis; an embedding's name counts its vectors."
     )
-    windows: int = Field(description="How many the text encoder reads one behind the other; `BREAK` begins a new one.")
+    windows: int = Field(
+        description="How many the text encoder reads one behind the other; `BREAK` begins a new one. T5 has one, whatever its length."
+    )
 
 
 class TokenCounts(BaseModel):
     """How long prompts are for one model."""
 
     model: str
-    window: int | None = Field(description="Tokens that fit into one window; null where this server cannot know.")
+    window: int | None = Field(
+        description="Tokens that fit into one window: with T5 the most that a prompt may have. Null where this server cannot know."
+    )
     prompt: TokenCount | None
     negative_prompt: TokenCount | None
 
@@ -59,12 +63,14 @@ async def count_tokens(call: Call) -> Response:
     reader = await call.services.vocabularies.reader(entry)
     prompts = [take_tags(text).text for text in (asked.prompt, asked.negative_prompt)]
     words = _words(models, entry, prompts)
+    unknown = TokenCounts(model=entry.name, window=None, prompt=None, negative_prompt=None)
     if reader is None or words is None:
-        return json_answer(TokenCounts(model=entry.name, window=None, prompt=None, negative_prompt=None))
-    counted = [
-        TokenCount(tokens=sum(windows), windows=len(windows))
-        for windows in [await asyncio.to_thread(count_windows, reader, prompt, words) for prompt in prompts]
-    ]
+        return json_answer(unknown)
+    try:
+        laid = [await asyncio.to_thread(count_windows, reader, prompt, words) for prompt in prompts]
+    except ValueError:
+        return json_answer(unknown)
+    counted = [TokenCount(tokens=sum(windows), windows=len(windows)) for windows in laid]
     return json_answer(TokenCounts(model=entry.name, window=reader.room, prompt=counted[0], negative_prompt=counted[1]))
 
 
@@ -90,7 +96,8 @@ PROMPT_ENDPOINTS: Final = (
         "POST", "/v1/prompts/tokens", "countTokens", "Count the tokens of a prompt", "jobs", count_tokens,
         description=(
             "As the model's own text encoder counts them: a prompt longer than `window` is read in several windows, one behind the other. "
-            "Null where this server cannot know: the model's files lie on another host, or its family counts in another way."
+            "T5, which reads them for Stable Diffusion 3 and FLUX.1, has one window, and a longer prompt is refused at submit. "
+            "Null where this server cannot know: the model's files lie on another host, or hold T5's vocabulary as `spiece.model` alone."
         ),
         body=Body(models=(CountTokens,), parse=CountTokens.model_validate, example={"prompt": "a red circle on a blue background"}),
         answers=(Answer(200, "The counts.", TokenCounts),), errors=(ModelUnknown, NoModels, Starting),

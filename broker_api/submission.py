@@ -6,6 +6,7 @@ from uuid import UUID
 from broker_api.admission.admission import Admission
 from broker_api.keys import Principal
 from broker_api.pictures import Pictures
+from broker_api.prompt_lengths import refuse_long_prompts
 from broker_api.services import Services
 from broker_api.snapshots import Snapshot
 from broker_api.watching import HangUp, fingerprint
@@ -58,11 +59,15 @@ async def decide(
         new = admission.admit(named, owner=caller.owner, pictures=pictures.by_field, idempotency_key=idempotency_key)
         return replace(new, retention_days=caller.retention_days)
 
+    snapshot = services.snapshots.now
     try:
-        return admitted(services.snapshots.now)
+        new = admitted(snapshot)
     except (ModelUnknown, AdapterUnknown, PreprocessorUnknown, HardwareUnknown, TooLargeForFleet):
         # It may be newer than the snapshot.
-        return admitted(await services.snapshots.refresh())
+        snapshot = await services.snapshots.refresh()
+        new = admitted(snapshot)
+    await refuse_long_prompts(services.vocabularies, new.parameters, snapshot.catalogue)
+    return new
 
 
 async def store(services: Services, admitted: Admitted) -> Submitted:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from broker_api.admission.refusals import NoModels, ScheduleTypeUnknown
+from broker_api.admission.refusals import NoModels, PromptTooLong, ScheduleTypeUnknown
 from broker_api.refusals import HeaderInvalid, Starting, StorageUnavailable
 from broker_api.watching import HEADER, HEADER_TEXT
 from jobs.errors import (
@@ -35,6 +35,7 @@ SUBMIT_ERRORS: Final = (
     FamilyMismatch,
     PreprocessorUnknown,
     OptionUnsupported,
+    PromptTooLong,
     PictureRefused,
     PictureTooLarge,
     UploadUnknown,

@@ -4,6 +4,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from tokenizers import Tokenizer
@@ -21,13 +22,16 @@ from models_registry.clip_vocabulary import (
 from models_registry.entries import Layout, ModelEntry
 from models_registry.kinds.single_files import config_folder
 from models_registry.refusals import ModelRefused
+from models_registry.t5_vocabulary import LONGEST, count_pieces, read_t5_tokenizer
 
 log = get_logger(__name__)
 
 VOCABULARY_UNREADABLE: Final = "vocabulary_unreadable"
 
-#: Families whose prompts go through windows of CLIP alone.
-CLIP_FAMILIES: Final = frozenset({"sd15", "sd2", "sdxl"})
+#: Where the families whose prompts T5 reads keep it, and its tokenizer; all others read with CLIP alone.
+_T5: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {"sd3": ("text_encoder_3", "tokenizer_3"), "flux": ("text_encoder_2", "tokenizer_2")}
+)
 #: Held at once; the published vocabulary takes about 20 MB.
 MOST_HELD: Final = 8
 #: Where a folder keeps the tokenizer of its first text encoder; SDXL's refiner has the second alone.
@@ -38,8 +42,10 @@ class Reader(NamedTuple):
     """What cuts prompts for one model."""
 
     tokenizer: Tokenizer
-    #: Tokens that a window holds between its marks.
+    #: Tokens that a window holds beside its marks.
     room: int
+    #: Whether a longer prompt goes on in another window, as for CLIP; T5 has one, and what does not fit is refused.
+    goes_on: bool = True
 
 
 class Vocabularies:
@@ -52,8 +58,6 @@ class Vocabularies:
 
     async def reader(self, entry: ModelEntry) -> Reader | None:
         """Return what cuts prompts for a checkpoint, or None where this host cannot know."""
-        if entry.family not in CLIP_FAMILIES:
-            return None
         async with self._reading:
             if entry.fingerprint not in self._held:
                 self._held[entry.fingerprint] = await asyncio.to_thread(_read, entry)
@@ -66,8 +70,12 @@ class Vocabularies:
 def count_windows(reader: Reader, prompt: str, words: Mapping[str, int]) -> list[int]:
     """Return how many tokens each window of a prompt without LoRA tags holds.
 
-    `words` are the names of embeddings in small letters, and how many places each takes.
+    `words` are the names of embeddings in small letters, and how many places each takes. Raises `ValueError` where a damaged vocabulary
+    does not let it be counted.
     """
+    segments = parse_attention(prompt)
+    if not reader.goes_on:
+        return [sum(count_pieces(reader.tokenizer, segment.text) for segment in segments)]
 
     def groups(segment: Segment) -> list[list[None]]:
         found: list[list[None]] = []
@@ -78,11 +86,14 @@ def count_windows(reader: Reader, prompt: str, words: Mapping[str, int]) -> list
                 found += [[None] for _ in reader.tokenizer.encode(part.text, add_special_tokens=False).ids]
         return found
 
-    return [len(window) for window in lay(parse_attention(prompt), groups, reader.room)]
+    return [len(window) for window in lay(segments, groups, reader.room)]
 
 
 def _read(entry: ModelEntry) -> Reader | None:
     try:
+        if _reads_with_t5(entry):
+            tokenizer = read_t5_tokenizer(_folder(entry) / _T5[entry.family][1])
+            return None if tokenizer is None else Reader(tokenizer, LONGEST - 1, goes_on=False)
         vocabulary = _vocabulary(entry)
         return None if vocabulary is None else Reader(make_tokenizer(vocabulary), vocabulary.room)
     except (ModelRefused, ValueError, OSError) as error:
@@ -90,9 +101,21 @@ def _read(entry: ModelEntry) -> Reader | None:
         return None
 
 
+def _reads_with_t5(entry: ModelEntry) -> bool:
+    """Tell whether T5 reads the prompts; Stable Diffusion 3 draws without it where it has none, in its files or beside them."""
+    if entry.family not in _T5:
+        return False
+    encoder, tokenizer = _T5[entry.family]
+    has_it = any(component.name == encoder for component in entry.components)
+    return entry.family == "flux" or has_it or (_folder(entry) / tokenizer).is_dir()
+
+
+def _folder(entry: ModelEntry) -> Path:
+    return config_folder(entry.path) if entry.layout is Layout.SINGLE_FILE else entry.path
+
+
 def _vocabulary(entry: ModelEntry) -> Vocabulary | None:
-    within = config_folder(entry.path) if entry.layout is Layout.SINGLE_FILE else entry.path
-    beside = _first(within)
+    beside = _first(_folder(entry))
     if beside is not None:
         return read_vocabulary(beside)
     # A file without one is drawn with what all CLIPs have in common; a folder without one lies on another host.

@@ -1,15 +1,13 @@
 """From prompts to what a T5 text encoder makes of them: one window that grows with the prompt, and emphasis token by token."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import torch
 
 from jobs.errors import DrawingFailed
 from jobs.prompts.attention import parse_attention
-
-#: Tokens of a prompt, the end mark among them: the models were trained with no more.
-LONGEST: Final = 512
+from models_registry.t5_vocabulary import LONGEST
 
 
 def window(tokenizer: Any, usual: int) -> int:

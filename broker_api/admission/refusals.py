@@ -19,6 +19,12 @@ class ScheduleTypeUnknown(RequestRefused):
     code = "schedule_type_unknown"
 
 
+class PromptTooLong(RequestRefused):
+    """The prompt has more tokens than the model's text encoder reads."""
+
+    code = "prompt_too_long"
+
+
 class NoModels(RequestRefused):
     """No model is registered, so nothing can be drawn."""
 

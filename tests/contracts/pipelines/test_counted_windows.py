@@ -1,5 +1,7 @@
 """What the API counts is what the pipelines draw from: the same windows of the same length, whatever the prompt."""
 
+import base64
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,14 +11,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, T5TokenizerFast
 
 import reference_models
 from broker_api.vocabularies import Reader, count_windows
+from jobs.errors import DrawingFailed
 from models_registry.clip_vocabulary import find_merges, make_tokenizer, published_vocabulary, read_vocabulary
+from models_registry.refusals import ConfigInvalid
+from models_registry.t5_vocabulary import LONGEST, count_pieces, read_t5_tokenizer
 from pipelines.adapters.embedding import Embedding
 from pipelines.original.tokenizer import clip_tokenizer
 from pipelines.prompts import TextEncoder, _windows
+from pipelines.t5 import _tokens, t5_embeddings
+from tests.tiny.transformers import t5_tokenizer
 
 REFERENCE = Path(reference_models.__file__).parent / "shapes-sd15" / "tokenizer"
 WORDS = {"shapes-dusk": 4, "dusk": 2}
@@ -84,3 +91,70 @@ def published() -> tuple[Any, Reader]:
 def test_published_vocabulary_counts_as_it_draws(published: tuple[Any, Reader], prompt: str) -> None:
     """With the vocabulary that single files are drawn with."""
     _same(*published, prompt)
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Reader]:
+    """Return T5's vocabulary twice, from one file: as it draws, as it counts."""
+    folder = tmp_path_factory.mktemp("t5")
+    t5_tokenizer().save_pretrained(folder)
+    counts = read_t5_tokenizer(folder)
+    assert counts is not None
+    return T5TokenizerFast.from_pretrained(folder, local_files_only=True), Reader(counts, LONGEST - 1, goes_on=False)
+
+
+@given(
+    prompt=st.one_of(prompts, st.sampled_from(["</s>", "a</s> b", "<pad>", "x<extra_id_0>", "\u3000a\tb\n", "ﬁ é ㍿"]))
+)
+@settings(max_examples=300, deadline=None)
+def test_t5_counts_as_it_draws(t5: tuple[Any, Reader], prompt: str) -> None:
+    """But for the end mark, which is put behind every prompt."""
+    draws, reader = t5
+    assert count_windows(reader, prompt, {}) == [len(_tokens(draws, prompt)[0]) - 1]
+
+
+def test_what_is_counted_as_too_long_cannot_be_drawn(t5: tuple[Any, Reader]) -> None:
+    """The least that drawing refuses is one more than there is room for."""
+    draws, reader = t5
+    prompt = "a" * reader.room
+    assert count_windows(reader, prompt, {}) == [reader.room + 1]
+    with pytest.raises(DrawingFailed, match=f"has {LONGEST + 1} tokens for T5"):
+        t5_embeddings(draws, None, {"": prompt}, LONGEST)
+
+
+def test_t5s_table_of_characters_is_read(tmp_path: Path) -> None:
+    """One that the library cannot use is named, and one that breaks while it is used ends no more than the counting."""
+    t5_tokenizer().save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    held = json.loads(file.read_text())
+
+    def with_table(table: bytes) -> Any:
+        step = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(table).decode()}
+        file.write_text(json.dumps({**held, "normalizer": {"type": "Sequence", "normalizers": [step]}}))
+        return read_t5_tokenizer(tmp_path)
+
+    with pytest.raises(ConfigInvalid, match="no vocabulary of T5"):
+        with_table(b"abc")
+    # A trie of one node, whose only edge leads far beyond it.
+    broken = with_table(b"\x04\0\0\0" + b"\xff" * 4 + b"zz")
+    with pytest.raises(ValueError, match="index out of bounds"):
+        count_pieces(broken, "hello")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"model": {"vocab": {"a": 0}}}',
+        '{"model": {"vocab": [["a", 0], ["b", 0], ["c", NaN]]}}',
+        "[" * 10_000,
+    ],
+)
+def test_t5s_damaged_vocabulary_is_named(tmp_path: Path, text: str) -> None:
+    """Whatever it is; where there is none, nothing is known."""
+    assert read_t5_tokenizer(tmp_path) is None
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(ConfigInvalid):
+        read_t5_tokenizer(tmp_path)

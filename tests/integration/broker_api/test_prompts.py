@@ -9,21 +9,34 @@ from typing import Any
 import pytest
 
 import reference_models
-from models_registry.entries import Kind, Layout
+from models_registry.entries import Component, Kind, Layout
+from tests.tiny.transformers import t5_tokenizer
 
 REFERENCE = Path(reference_models.__file__).parent / "shapes-sd15"
+#: 512 tokens for the tiny T5: a mark for the beginning of the word, and its letters.
+LONG = "a" * 511
+LATENTS: dict[str, Any] = {"native_size": 128, "latent_factor": 8, "latent_channels": 4}
 NOTHING: dict[str, Any] = {"native_size": 0, "latent_factor": 0, "latent_channels": 0}
 
 
 @pytest.fixture(scope="module")
 def shelf(shared_world: Any) -> Any:
-    """Register a model whose files are here, a single file, one whose files are elsewhere, an embedding, one of a foreign family."""
+    """Register a model whose files are here, a single file, one whose files are elsewhere, an embedding, some that T5 reads for."""
     shared_world.add_model("here", path=REFERENCE)
     single = shared_world.home / "single.safetensors"
     shutil.copytree(REFERENCE / "tokenizer", shared_world.home / "single.config" / "tokenizer")
     shared_world.add_model("single", path=single, layout=Layout.SINGLE_FILE)
     shared_world.add_model("bare", path=shared_world.home / "bare.safetensors", layout=Layout.SINGLE_FILE)
-    shared_world.add_model("flux", family="flux", path=REFERENCE)
+    shared_world.add_model("flux", family="flux", variant="dev", path=REFERENCE)
+    for name, family, variant, tokenizer in (
+        ("flux-here", "flux", "dev", "tokenizer_2"),
+        ("sd3-here", "sd3", "medium", "tokenizer_3"),
+    ):
+        t5_tokenizer().save_pretrained(shared_world.home / name / tokenizer)
+        shared_world.add_model(name, family=family, variant=variant, path=shared_world.home / name, **LATENTS)
+    shared_world.add_model("sd3-clip", family="sd3", variant="medium", path=REFERENCE)
+    third = Component(name="text_encoder_3", bytes=1, parameters=1, dtype="F32")
+    shared_world.add_model("sd3-spiece", family="sd3", variant="medium", path=REFERENCE, components=(third,))
     broken = shared_world.home / "broken" / "tokenizer"
     broken.mkdir(parents=True)
     (broken / "tokenizer.json").write_text("no vocabulary")
@@ -72,9 +85,63 @@ def test_single_file_without_a_vocabulary_has_the_published_one(count: Any) -> N
     assert count("a photo of a cat", "bare")["prompt"] == {"tokens": 5, "windows": 1}
 
 
-@pytest.mark.parametrize("model", ["shapes-sd15", "flux", "broken"])
+@pytest.mark.parametrize("model", ["flux-here", "sd3-here"])
+@pytest.mark.parametrize(
+    ("prompt", "tokens"), [("", 0), ("red", 4), ("a (red:1.3) <lora:any:0.5> BREAK b", 8), ("red " * 200, 800)]
+)
+def test_prompt_is_counted_as_t5_reads_it(count: Any, model: str, prompt: str, tokens: int) -> None:
+    """One window whatever its length: here a token for each letter and the beginning of each word."""
+    found = count(prompt, model)
+    assert (found["window"], found["prompt"]) == (511, {"tokens": tokens, "windows": 1})
+
+
+def test_stable_diffusion_3_without_t5_counts_as_clip_does(count: Any) -> None:
+    """In windows, of which there may be several."""
+    found = count("circle " * 76, "sd3-clip")
+    assert (found["window"], found["prompt"]) == (75, {"tokens": 76, "windows": 2})
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "field"),
+    [
+        ("flux-here", {"prompt": LONG}, "prompt"),
+        ("sd3-here", {"prompt": LONG}, "prompt"),
+        ("sd3-here", {"prompt": "red", "negative_prompt": LONG}, "negative_prompt"),
+    ],
+)
+def test_prompt_that_t5_does_not_read_to_its_end_is_refused(
+    shared_live: Any, shelf: Any, model: str, asked: dict[str, Any], field: str
+) -> None:
+    """Before anything is stored, with its number of tokens and the limit."""
+    with shared_live.client(shelf.key()) as client:
+        answer = client.post("/v1/jobs?dry_run=1", json={"task": "txt2img", "model": model, **asked})
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "prompt_too_long", field)
+    assert "512 tokens" in answer.json()["detail"]
+    assert "at most 511" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("model", "asked"),
+    [
+        ("flux-here", {"prompt": LONG[1:]}),
+        ("sd3-here", {"prompt": "red", "negative_prompt": LONG, "guidance_scale": 1}),
+        ("sd3-clip", {"prompt": LONG}),
+        # Not known here: what draws it has the last word.
+        ("flux", {"prompt": LONG}),
+    ],
+)
+def test_prompt_that_is_read_to_its_end_is_admitted(
+    shared_live: Any, shelf: Any, model: str, asked: dict[str, Any]
+) -> None:
+    """One of exactly as many tokens, a negative one that nobody reads, and one that goes on in another window."""
+    with shared_live.client(shelf.key()) as client:
+        answer = client.post("/v1/jobs?dry_run=1", json={"task": "txt2img", "model": model, **asked})
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("model", ["shapes-sd15", "flux", "broken", "sd3-spiece"])
 def test_count_that_cannot_be_known_is_null(count: Any, model: str) -> None:
-    """Files on another host, a family that counts in another way, a damaged vocabulary: nothing is guessed."""
+    """Files on another host, T5 without a `tokenizer.json`, a damaged vocabulary: nothing is guessed."""
     assert count("a red circle", model) == {"model": model, "window": None, "prompt": None, "negative_prompt": None}
 
 
