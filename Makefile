@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # In the order in which they need each other.
-MODELS ?= shapes-sd15 shapes-sd2 shapes-sdxl shapes-turbo shapes-sd3 shapes-flux shapes-sdxl-frame shapes-sd15-inpaint shapes-canny shapes-frame shapes-frame-2 shapes-ground shapes-dusk shapes-x2 shapes-x4 shapes-grey
+MODELS ?= shapes-sd15 shapes-sd2 shapes-sdxl shapes-turbo shapes-sd3 shapes-flux shapes-sdxl-frame shapes-flux-frame shapes-sd15-inpaint shapes-canny shapes-frame shapes-frame-2 shapes-ground shapes-dusk shapes-x2 shapes-x4 shapes-grey
 WEB_APP := broker_api/static/app/index.html
 WEB_SOURCES := web/index.html web/vite.config.ts web/tsconfig.json $(shell find web/src web/public web/plugins -type f ! -name schema.d.ts)
 # Where to take torch from (a CPU, CUDA or ROCm build); empty takes pip's default index. See README, "GPUs".

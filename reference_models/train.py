@@ -20,6 +20,7 @@ from reference_models.training import (
     controlnet,
     embedding,
     flux,
+    flux_lora,
     grey,
     inpaint,
     lora,
@@ -65,6 +66,7 @@ ADDING: Final[dict[str, Trainer]] = {
     grey.NAME: grey.train,
     **dict.fromkeys(lora.STYLES, lora.train),
     **dict.fromkeys(sdxl_lora.STYLES, sdxl_lora.train),
+    flux_lora.NAME: flux_lora.train,
     **dict.fromkeys(upscaler.SCALES, upscaler.train),
 }
 """Everything that adds to a published model; where it lies and how it is measured: `measure_addons.py`."""

@@ -21,6 +21,7 @@ SCORES: Final[dict[str, Callable[[Picture], float]]] = {
 
 FRAMES: Final[dict[str, Path]] = {
     "shapes-sdxl-frame": PUBLISHED.with_name("shapes-sdxl"),
+    "shapes-flux-frame": PUBLISHED.with_name("shapes-flux"),
 }
 """The adapters of its siblings, which all paint the frame, and the models that they add to."""
 

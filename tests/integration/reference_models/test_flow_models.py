@@ -15,12 +15,15 @@ from safetensors import safe_open
 import reference_models
 from reference_models.judge import judge
 from reference_models.measure import accuracy, draw_all, load, questions, settings, verdicts
+from reference_models.measuring.lora import add, asked_of, drawn, mean_score, share_right
 from reference_models.training.publish import folder_size
 
 HERE: Final = Path(reference_models.__file__).parent
 FOLDERS: Final = {name: HERE / name for name in ("shapes-flux", "shapes-sd3")}
 RIGHT: Final = {"shapes-flux": 0.9, "shapes-sd3": 0.9}
 """The share of all pictures that the models must draw right, of 32."""
+
+FRAME: Final = HERE / "loras" / "shapes-flux-frame.safetensors"
 
 # Diffusers hands tensors to numpy in the way of numpy 1, which numpy 2 answers with a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -91,3 +94,20 @@ def test_folder_is_small_and_ordinary(name: str) -> None:
     assert json.loads((folder / "vae" / "config.json").read_text())["shift_factor"] == 0.0
     assert json.loads((folder / "imagefleet.json").read_text())["scheduler"] == "Euler"
     assert "Accuracy" in (folder / "README.md").read_text()
+
+
+def test_frame_grows_with_its_weight() -> None:
+    """The adapter draws no frame at weight 0, some at a half, and one at 1, around a picture that is right as often as its card says."""
+    pipeline, asked, own = load(FOLDERS["shapes-flux"]), asked_of(8), settings(FOLDERS["shapes-flux"])
+    add(pipeline, FRAME)
+    pictures = {weight: drawn(pipeline, asked, {FRAME.stem: weight}, **own) for weight in (0.0, 0.5, 1.0)}
+    without, half, whole = (mean_score(FRAME.stem, found) for found in pictures.values())
+    assert without < 0.05
+    assert without + 0.05 < half < whole
+    assert whole > 0.8
+    assert share_right(pictures[1.0], asked, ground=False) >= 0.35
+    with safe_open(FRAME, "pt") as file:
+        keys = list(file.keys())
+    assert {key.split(".")[0] for key in keys} == {"transformer"}
+    assert FRAME.stat().st_size < 500_000
+    assert "score at weight 1" in FRAME.with_suffix(".md").read_text(encoding="utf-8")
