@@ -403,7 +403,7 @@ def test_checkpoint_of_a_pass_that_is_not_there_is_refused(models: Models) -> No
 def test_pipeline_that_counts_otherwise_is_refused(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress that was promised and a loop that differs never pass for each other."""
     monkeypatch.setattr(
-        "pipelines.families.sd15.Setting", lambda *given: replace(Setting(*given), strength=lambda _count, _steps: 0.9)
+        "pipelines.families.base.Setting", lambda *given: replace(Setting(*given), strength=lambda _count, _steps: 0.9)
     )
     with pytest.raises(DrawingFailed, match="4 steps where 3 were planned"):
         models.prepare(_parameters("img2img", "Euler a"))
