@@ -23,7 +23,7 @@ run: $(READY)  ## set up, start everything on this machine, draw one picture, se
 	@$(BIN)/imagefleet up --draw "a red circle on a blue background"
 
 ##@ Work on it
-.PHONY: setup test check format bench soak verify-models reference-models clean
+.PHONY: setup test check format bench soak verify-models accuracy reference-models clean
 setup: $(READY)  ## create .venv with the exact versions of constraints.txt
 
 test: $(READY)  ## run every test on real servers, on free ports of their own
@@ -47,6 +47,9 @@ soak: $(READY)  ## kill one part after the other under load for half an hour
 
 verify-models: $(READY)  ## draw every task with every model at hand, on a fleet of its own, and print a table
 	@$(BIN)/imagefleet verify --own $(ARGS)
+
+accuracy: $(READY)  ## measure how often the reference models obey over HTTP; writes docs/accuracy.md; ARGS="shapes-sdxl …" names some of them
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.acceptance.families.measure_accuracy $(ARGS)
 
 reference-models: $(READY)  ## train the reference models again (about three hours on two cores); MODELS="…" names some of them
 	@for model in $(MODELS); do $(BIN)/python -m reference_models.train $$model || exit 1; done
