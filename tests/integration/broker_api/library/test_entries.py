@@ -268,7 +268,7 @@ def test_compatibility_says_why_not(shelf: Any, shared_live: Any) -> None:
             {"model": "shapes-sd15", "fits": True, "reason": None}
         ]
         other = client.get("/v1/adapters/other/compatibility", params={"model": "SHAPES-sd15"}).json()["items"][0]
-        assert (other["fits"], "sdxl" in other["reason"]) == (False, True)
+        assert (other["fits"], "SDXL" in other["reason"]) == (False, True)
         assert client.get("/v1/adapters/fits/compatibility", params={"model": "x"}).json()["code"] == "model_unknown"
 
 
