@@ -94,18 +94,30 @@ def _fill(fleet: FleetProcess, http: httpx.Client) -> None:
 
 def _show(fleet: FleetProcess, http: httpx.Client) -> None:
     """Give the entries of the library previews, uses and marks."""
-    names = [each["name"] for each in http.get("/v1/adapters", params={"kind": "lora"}).json()["items"]]
-    for place, name in enumerate(names):
-        prompt = f"a {COLOURS[place % 6]} {SHAPES[place % 4]} on a {COLOURS[(place + 3) % 6]} background"
-        job = fleet.submit(http, prompt, steps=12, seed=place, loras=[{"name": name}])
-        if fleet.wait(http, job)["state"] == "succeeded":
-            http.post(f"/v1/adapters/{name}/previews", json={"image": f"job:{job}/0"}).raise_for_status()
-    newest = http.get("/v1/results", params={"limit": 12}).json()["items"]
-    for model, picture in zip(http.get("/v1/models").json()["items"], newest[6:], strict=False):
-        image = {"image": f"job:{picture['job']}/{picture['index']}"}
-        http.post(f"/v1/models/{model['name']}/previews", json=image).raise_for_status()
+    models = http.get("/v1/models").json()["items"]
+    # The plain ones first: what is trained on top of a family is shown by its base.
+    drawing = sorted(
+        (each for each in models if "txt2img" in each["tasks"]), key=lambda each: each["variant"] != "base"
+    )
+    base_of: dict[str, str] = {}
+    for model in drawing:
+        base_of.setdefault(model["family"], model["name"])
     loras = http.get("/v1/adapters", params={"kind": "lora"}).json()["items"]
-    http.post("/v1/adapters/bulk", json={"action": "activate", "ids": [each["id"] for each in loras[:2]]})
+    shown = [
+        *(
+            ("adapters", each["name"], {"model": base_of[each["family"]], "loras": [{"name": each["name"]}]})
+            for each in loras
+        ),
+        *(("models", each["name"], {"model": each["name"]}) for each in drawing),
+    ]
+    for place, (door, name, drawn_with) in enumerate(shown):
+        prompt = f"a {COLOURS[place % 6]} {SHAPES[place % 4]} on a {COLOURS[(place + 3) % 6]} background"
+        job = fleet.submit(http, prompt, seed=place, **drawn_with)
+        if fleet.wait(http, job)["state"] == "succeeded":
+            http.post(f"/v1/{door}/{name}/previews", json={"image": f"job:{job}/0"}).raise_for_status()
+    usual = next(each["family"] for each in models if each["is_default"])
+    stack = [each["id"] for each in loras if each["family"] == usual][:2]
+    http.post("/v1/adapters/bulk", json={"action": "activate", "ids": stack})
     http.post("/v1/adapters/bulk", json={"action": "tag", "ids": [each["id"] for each in loras], "tags": ["style"]})
 
 
