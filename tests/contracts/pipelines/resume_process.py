@@ -20,7 +20,7 @@ def main(folder: Path) -> None:
     order = json.loads((folder / "cases.json").read_text())
     torch.set_num_threads(order["threads"])
     entries = [ModelEntry.model_validate_json(json.dumps(entry)) for entry in order["entries"]]
-    pictures = {ref: base64.b64decode(text) for ref, text in order.get("pictures", {}).items()}
+    pictures = {ref: base64.b64decode(text) for ref, text in order["pictures"].items()}
     inputs = Inputs({entry.ref: entry for entry in entries}, pictures)
     families = {entry.name: load(entry, "cpu") for entry in entries if entry.kind is Kind.CHECKPOINT}
     for case in order["cases"]:

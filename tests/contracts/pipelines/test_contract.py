@@ -1,8 +1,5 @@
 """The contract of the step engine, bit for bit: however a run is stepped, its numbers are those of the plain call."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +10,12 @@ import pytest
 import torch
 
 from jobs.contract import Txt2ImgParameters, image_seed
+from jobs.inputs import Inputs
 from models_registry.entries import ModelEntry
 from pipelines.engine.checkpoint import Checkpoint
 from pipelines.families.base import Family
 from pipelines.loading import load
+from tests.contracts.pipelines.resuming import Interrupted
 from tests.contracts.pipelines.running import PLAIN, Result, end, plain_scheduler, take_step
 
 Make = Callable[..., Txt2ImgParameters]
@@ -125,37 +124,19 @@ def resumed_elsewhere(
     tiny_sd15_folder: Path, entry_of: Callable[[Path], ModelEntry], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[Result]]:
     """Interrupt a run of every scheduler after each pass; return what a new process makes of the checkpoints."""
-    folder = tmp_path_factory.mktemp("checkpoints")
+    interrupted = Interrupted(tmp_path_factory.mktemp("checkpoints"))
     entry = entry_of(tiny_sd15_folder)
     family = load(entry, "cpu")
-    cases: list[dict[str, Any]] = []
     for scheduler in PLAIN:
         wanted = _resumable(scheduler)
         state = family.prepare(wanted, 0)
         while state.phase == "denoise":
             take_step(family, [state])
-            if scheduler not in _EVERY_BOUNDARY and state.step not in {2, 4}:
-                continue
-            name = f"{len(cases)}.checkpoint"
-            (folder / name).write_bytes(state.checkpoint().to_bytes())
-            cases.append(
-                {
-                    "scheduler": scheduler,
-                    "file": name,
-                    "model": entry.name,
-                    "parameters": wanted.model_dump(mode="json"),
-                }
-            )
+            if scheduler in _EVERY_BOUNDARY or state.step in {2, 4}:
+                interrupted.keep(scheduler, wanted, state)
         state.close()
     family.close()
-    order = {"entries": [entry.model_dump(mode="json")], "threads": torch.get_num_threads(), "cases": cases}
-    (folder / "cases.json").write_text(json.dumps(order))
-    subprocess.run([sys.executable, Path(__file__).with_name("resume_process.py"), folder], check=True, timeout=120)
-    results: dict[str, list[Result]] = {}
-    for case in cases:
-        with np.load(folder / f"{case['file']}.npz") as arrays:
-            results.setdefault(str(case["scheduler"]), []).append(Result(arrays["latents"], arrays["picture"]))
-    return results
+    return interrupted.resume(Inputs({entry.ref: entry}), seconds=120)
 
 
 def _resumable(scheduler: str) -> Txt2ImgParameters:

@@ -1,9 +1,5 @@
 """Stable Diffusion 3 and FLUX.1 through the step engine, bit for bit: however a run is stepped, its numbers are those of diffusers."""
 
-import base64
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +16,7 @@ from models_registry.entries import Kind, Layout, ModelEntry
 from pipelines.families.base import Family
 from pipelines.loading import load
 from tests.contracts.pipelines.flow_calls import EDGES, HEIGHT, HOLE, PICTURES, SOURCE, WIDTH, PlainFlows, png
+from tests.contracts.pipelines.resuming import Interrupted
 from tests.contracts.pipelines.running import Result, end, take_step
 from tests.tiny import transformers as tiny
 
@@ -204,8 +201,7 @@ def test_run_counts_its_steps_and_shows_a_preview(models: Models, case: str) -> 
 @pytest.fixture(scope="module")
 def resumed_elsewhere(models: Models, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Result]]:
     """Interrupt every case in the middle; return what a new process makes of the checkpoints."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    cases: list[dict[str, Any]] = []
+    interrupted = Interrupted(tmp_path_factory.mktemp("checkpoints"))
     for case in _CASES:
         # With noise at each step, whose state a checkpoint must hold.
         for scheduler in ("Euler", "DPM++ 2M SDE") if case in {"flux dev", "sd3"} else ("Euler",):
@@ -214,30 +210,9 @@ def resumed_elsewhere(models: Models, tmp_path_factory: pytest.TempPathFactory) 
             middle = state.total // 2
             while state.step < max(1, middle):
                 take_step(models.families[wanted.model], [state])
-            name = f"{len(cases)}.checkpoint"
-            (folder / name).write_bytes(state.checkpoint().to_bytes())
+            interrupted.keep(f"{case} {scheduler}", wanted, state)
             state.close()
-            cases.append(
-                {
-                    "case": f"{case} {scheduler}",
-                    "file": name,
-                    "model": wanted.model,
-                    "parameters": wanted.model_dump(mode="json"),
-                }
-            )
-    order = {
-        "entries": [entry.model_dump(mode="json") for entry in models.inputs.models.values()],
-        "pictures": {ref: base64.b64encode(data).decode() for ref, data in models.inputs.pictures.items()},
-        "threads": torch.get_num_threads(),
-        "cases": cases,
-    }
-    (folder / "cases.json").write_text(json.dumps(order))
-    subprocess.run([sys.executable, Path(__file__).with_name("resume_process.py"), folder], check=True, timeout=180)
-    results: dict[str, list[Result]] = {}
-    for each in cases:
-        with np.load(folder / f"{each['file']}.npz") as arrays:
-            results.setdefault(str(each["case"]), []).append(Result(arrays["latents"], arrays["picture"]))
-    return results
+    return interrupted.resume(models.inputs, seconds=180)
 
 
 @every_case

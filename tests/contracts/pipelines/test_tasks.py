@@ -1,10 +1,6 @@
 """Every task through the step engine, bit for bit: however a run is stepped, its numbers are those of plain diffusers calls."""
 
-import base64
 import io
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +25,7 @@ from pipelines.resizing import resample
 from pipelines.shelf import Shelf
 from pipelines.tasks.setting import Setting
 from tests.contracts.pipelines.conftest import build_tiny_controlnet, build_tiny_sd15, entry_for
+from tests.contracts.pipelines.resuming import Interrupted
 from tests.contracts.pipelines.running import Result, end, plain_scheduler, take_step
 
 _DIFFUSERS: Any = diffusers
@@ -302,32 +299,15 @@ def test_task_counts_its_steps(models: Models, case: str) -> None:
 @pytest.fixture(scope="module")
 def resumed_elsewhere(models: Models, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Result]]:
     """Interrupt every case after each step; return what a new process makes of the checkpoints."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    cases: list[dict[str, Any]] = []
+    interrupted = Interrupted(tmp_path_factory.mktemp("checkpoints"))
     for case in _CASES:
         wanted = _parameters(case, "Euler a")
         state = models.prepare(wanted)
         while state.phase == "denoise":
             take_step(models.families[wanted.model], [state])
-            name = f"{len(cases)}.checkpoint"
-            (folder / name).write_bytes(state.checkpoint().to_bytes())
-            cases.append(
-                {"case": case, "file": name, "model": wanted.model, "parameters": wanted.model_dump(mode="json")}
-            )
+            interrupted.keep(case, wanted, state)
         state.close()
-    order = {
-        "entries": [entry.model_dump(mode="json") for entry in models.inputs.models.values()],
-        "pictures": {ref: base64.b64encode(data).decode() for ref, data in models.inputs.pictures.items()},
-        "threads": torch.get_num_threads(),
-        "cases": cases,
-    }
-    (folder / "cases.json").write_text(json.dumps(order))
-    subprocess.run([sys.executable, Path(__file__).with_name("resume_process.py"), folder], check=True, timeout=120)
-    results: dict[str, list[Result]] = {}
-    for each in cases:
-        with np.load(folder / f"{each['file']}.npz") as arrays:
-            results.setdefault(str(each["case"]), []).append(Result(arrays["latents"], arrays["picture"]))
-    return results
+    return interrupted.resume(models.inputs, seconds=120)
 
 
 @every_case

@@ -1,17 +1,12 @@
 """SD 2.x and SDXL, each variant and task, through the step engine, bit for bit: the numbers are those of plain diffusers calls."""
 
-import base64
 import io
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from jobs.contract import DiffusionJob, parse_parameters
@@ -22,6 +17,7 @@ from models_registry.entries import Kind, Layout, ModelEntry
 from pipelines.families.base import Family
 from pipelines.loading import load
 from tests.contracts.pipelines.plain_calls import EDGES, HOLE, PICTURES, SIDE, SOURCE, PlainCalls
+from tests.contracts.pipelines.resuming import Interrupted
 from tests.contracts.pipelines.running import Result, end, take_step
 from tests.tiny.unets import CHECKPOINTS, build_sd2_controlnet, build_sdxl_controlnet
 
@@ -192,34 +188,16 @@ def test_task_counts_its_steps(models: Models, plain: dict[str, Result], case: s
 @pytest.fixture(scope="module")
 def resumed_elsewhere(models: Models, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Result]]:
     """Interrupt every case after its first and its last step; return what a new process makes of the checkpoints."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    cases: list[dict[str, Any]] = []
+    interrupted = Interrupted(tmp_path_factory.mktemp("checkpoints"))
     for case in _CASES:
         wanted = _parameters(case)
         state = models.prepare(wanted)
         while state.phase == "denoise":
             take_step(models.families[wanted.model], [state])
-            if state.step not in {1, state.total}:
-                continue
-            name = f"{len(cases)}.checkpoint"
-            (folder / name).write_bytes(state.checkpoint().to_bytes())
-            cases.append(
-                {"case": case, "file": name, "model": wanted.model, "parameters": wanted.model_dump(mode="json")}
-            )
+            if state.step in {1, state.total}:
+                interrupted.keep(case, wanted, state)
         state.close()
-    order = {
-        "entries": [entry.model_dump(mode="json") for entry in models.inputs.models.values()],
-        "pictures": {ref: base64.b64encode(data).decode() for ref, data in models.inputs.pictures.items()},
-        "threads": torch.get_num_threads(),
-        "cases": cases,
-    }
-    (folder / "cases.json").write_text(json.dumps(order))
-    subprocess.run([sys.executable, Path(__file__).with_name("resume_process.py"), folder], check=True, timeout=240)
-    results: dict[str, list[Result]] = {}
-    for each in cases:
-        with np.load(folder / f"{each['file']}.npz") as arrays:
-            results.setdefault(str(each["case"]), []).append(Result(arrays["latents"], arrays["picture"]))
-    return results
+    return interrupted.resume(models.inputs, seconds=240)
 
 
 @every_case
