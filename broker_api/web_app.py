@@ -17,7 +17,7 @@ from broker_api.refusals import NotFound
 FOLDER: Final = Path(__file__).parent / "static" / "app"
 INDEX: Final = "index.html"
 #: Each is an address of its own: the application shows it whether one comes by a link inside it or from outside.
-VIEWS: Final = ("sign-in", "draw", "gallery", "queue", "library", "fleet", "analytics", "settings")
+VIEWS: Final = ("sign-in", "sign-out", "draw", "gallery", "queue", "library", "fleet", "analytics", "settings")
 #: Of these folders every file's name changes with its content.
 _HASHED: Final = "assets/"
 #: Scripts, styles and fonts are files of this server; pictures may also be those that are on their way (`data:`, `blob:`).

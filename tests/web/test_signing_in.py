@@ -1,6 +1,6 @@
 """A key opens the application; what it needs at first is small, and nothing of it comes from elsewhere."""
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.fleet_process import FleetProcess
 from tests.web.visitor import Visitor
@@ -43,12 +43,77 @@ def test_signing_out_closes_everything(visitor: Visitor, fleet: FleetProcess) ->
     """Afterwards the cookie is gone and every view leads to the sign-in."""
     page = visitor.page
     page.goto("/draw")
-    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("link", name="Sign out").click()
     expect(page.get_by_label("API key")).to_be_visible()
     assert visitor.context.cookies() == []
     page.goto("/queue")
     expect(page.get_by_label("API key")).to_be_visible()
-    del fleet
+
+
+def test_signing_out_waits_for_nothing(visitor: Visitor) -> None:
+    """What a view had asked for is given up before the session ends, so that nothing is refused afterwards."""
+    page = visitor.page
+    held: list[Route] = []
+    given_up: list[str] = []
+    page.route("**/v1/prompts/tokens", lambda route: held.append(route))
+    page.on("requestfailed", lambda request: given_up.append(request.url))
+    page.goto("/draw")
+    with page.expect_request("**/v1/prompts/tokens"):
+        page.locator("textarea").first.fill("a red circle")
+    page.get_by_role("link", name="Sign out").click()
+    expect(page.get_by_label("API key")).to_be_visible()
+    assert held
+    assert [url for url in given_up if url.endswith("/v1/prompts/tokens")]
+
+
+def test_link_from_elsewhere_signs_nobody_out(visitor: Visitor) -> None:
+    """Who did not come from the application itself is asked, and may stay."""
+    page = visitor.page
+    page.goto("/sign-out")
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    assert visitor.context.cookies() != []
+    page.route(
+        "**/v1/session",
+        lambda route: (
+            route.fulfill(status=503, json={"detail": "The database is away."})
+            if route.request.method == "DELETE"
+            else route.continue_()
+        ),
+    )
+    visitor.expected = ("503",)
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("alert")).to_contain_text("You are still signed in.")
+    page.unroute("**/v1/session")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("API key")).to_be_visible()
+    assert visitor.context.cookies() == []
+
+
+def test_who_signs_in_next_finds_nothing(visitor: Visitor, fleet: FleetProcess) -> None:
+    """Whether one has signed out or the key was revoked meanwhile, the next person sees none of the last one's words and presets."""
+    with fleet.client() as admin:
+        keys = [admin.post("/v1/keys", json={"name": owner, "owner": owner}).json() for owner in ("ida", "udo", "eva")]
+    page = visitor.page
+    page.goto("/draw")
+    page.get_by_role("link", name="Sign out").click()
+
+    def enter(secret: str) -> None:
+        page.get_by_label("API key").fill(secret)
+        page.keyboard.press("Enter")
+        page.get_by_role("link", name="Draw").click()
+        expect(page.get_by_role("button", name="Draw", exact=True)).to_be_visible()
+        expect(page.locator("textarea").first).to_have_value("")
+
+    enter(keys[0]["key"])
+    page.locator("textarea").first.fill("what Ida dreams of")
+    page.get_by_role("link", name="Sign out").click()
+    enter(keys[1]["key"])
+    page.locator("textarea").first.fill("what Udo dreams of")
+    visitor.expected = ("401",)
+    with fleet.client() as admin:
+        admin.delete(f"/v1/keys/{keys[1]['id']}").raise_for_status()
+    page.get_by_role("link", name="Queue").click()
+    enter(keys[2]["key"])
 
 
 def test_first_view_is_small(visitor: Visitor) -> None:

@@ -17,6 +17,7 @@ useTheme(pinia).apply()
 const router = makeRouter(session)
 onSignedOut(() => {
   session.forget()
+  if (router.currentRoute.value.meta['open'] === true) return
   void router.push({ name: 'sign-in', query: { next: router.currentRoute.value.fullPath } })
 })
 

@@ -3,15 +3,18 @@ import { ref } from 'vue'
 
 import type { ModelView } from '@/api/types'
 import { useCatalogue } from '@/stores/catalogue'
+import { useSession } from '@/stores/session'
 import { blankRecipe, recipeOf, type Parameters, type Picture, type Recipe } from '@/recipe'
 
-const KEPT = 'imagefleet.presets'
+/** Presets stay in the browser, each owner's under a name of their own: several people may sit at one. */
+const KEPT = 'imagefleet.presets.'
 
 /** What the Draw view's form holds; every view may put something into it. */
 export const useRecipe = defineStore('recipe', () => {
   const catalogue = useCatalogue()
+  const session = useSession()
   const form = ref<Recipe>(blankRecipe())
-  const presets = ref<Record<string, Recipe>>(readPresets())
+  const presets = ref<Record<string, Recipe>>(readPresets(KEPT + session.owner))
 
   /** Take a model's own defaults for what depends on it. */
   function takeModel(model: ModelView): void {
@@ -54,7 +57,7 @@ export const useRecipe = defineStore('recipe', () => {
 
   function keepPreset(name: string): void {
     presets.value = { ...presets.value, [name]: { ...structuredClone(plain(form.value)), source: null, mask: null, controls: [] } }
-    localStorage.setItem(KEPT, JSON.stringify(presets.value))
+    localStorage.setItem(KEPT + session.owner, JSON.stringify(presets.value))
   }
 
   function takePreset(name: string): void {
@@ -64,7 +67,7 @@ export const useRecipe = defineStore('recipe', () => {
 
   function forgetPreset(name: string): void {
     presets.value = Object.fromEntries(Object.entries(presets.value).filter(([each]) => each !== name))
-    localStorage.setItem(KEPT, JSON.stringify(presets.value))
+    localStorage.setItem(KEPT + session.owner, JSON.stringify(presets.value))
   }
 
   return { form, presets, takeModel, takeParameters, takePicture, chooseModelFor, keepPreset, takePreset, forgetPreset }
@@ -74,9 +77,9 @@ function plain<Value>(value: Value): Value {
   return JSON.parse(JSON.stringify(value)) as Value
 }
 
-function readPresets(): Record<string, Recipe> {
+function readPresets(kept: string): Record<string, Recipe> {
   try {
-    const found: unknown = JSON.parse(localStorage.getItem(KEPT) ?? '{}')
+    const found: unknown = JSON.parse(localStorage.getItem(kept) ?? '{}')
     return typeof found === 'object' && found !== null ? (found as Record<string, Recipe>) : {}
   } catch {
     return {}

@@ -7,6 +7,7 @@ import type { SessionView } from '@/api/types'
 /** Who is signed in. */
 export const useSession = defineStore('session', () => {
   const view = ref<SessionView | null>(null)
+  let forgotten: string | null = null
   const signedIn = computed(() => view.value?.signed_in === true)
   const owner = computed(() => view.value?.owner ?? '')
   const isAdmin = computed(() => view.value?.scopes?.includes('admin') === true)
@@ -16,8 +17,10 @@ export const useSession = defineStore('session', () => {
     if (view.value === null) view.value = await ask(api.GET('/v1/session'))
   }
 
-  async function signIn(key: string): Promise<void> {
+  /** Sign in; return whether this page holds what belongs to somebody else. */
+  async function signIn(key: string): Promise<boolean> {
     view.value = await ask(api.POST('/v1/session', { body: { key } }))
+    return forgotten !== null && forgotten !== owner.value
   }
 
   async function signOut(): Promise<void> {
@@ -25,7 +28,9 @@ export const useSession = defineStore('session', () => {
     forget()
   }
 
+  /** The server no longer knows who this is. */
   function forget(): void {
+    forgotten = view.value?.owner ?? forgotten
     view.value = { signed_in: false, owner: null, key_id: null, scopes: null, expires_at: null }
   }
 
