@@ -3,43 +3,19 @@
 Only names and shapes are looked at: whether the layers exist in a checkpoint shows when it is loaded.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from models_registry.bounded_files import Reads
 from models_registry.entries import Kind
 from models_registry.findings import Findings, component, of_one_file
 from models_registry.kinds.lora_families import Shape, tell_family
+from models_registry.lora_parts import read_part
 from models_registry.refusals import Unrecognised, WeightsMismatch
 from models_registry.safetensors_header import Header
 
-#: End of a tensor's name → its part in what is added to a layer.
-_PARTS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        ".lora_down.weight": "down",
-        ".lora_up.weight": "up",
-        ".lora_mid.weight": "mid",
-        ".lora_A.weight": "down",
-        ".lora_B.weight": "up",
-        ".lora.down.weight": "down",
-        ".lora.up.weight": "up",
-        "_lora.down.weight": "down",
-        "_lora.up.weight": "up",
-        ".lora_linear_layer.down.weight": "down",
-        ".lora_linear_layer.up.weight": "up",
-        ".alpha": "alpha",
-        ".dora_scale": "dora",
-        ".lora_magnitude_vector": "dora",
-        ".lora_magnitude_vector.weight": "dora",
-        **{f".{name}": name for name in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")},
-        **{f".lokr_{name}": f"lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
-    }
-)
-_END: Final = re.compile("(?:" + "|".join(re.escape(end) for end in sorted(_PARTS, key=len, reverse=True)) + ")$")
 #: Names that only LoRAs have, so that those of unknown kinds are called LoRAs as well.
 _KOHYA: Final = ("lora_unet_", "lora_te")
 _CONVOLUTION: Final = 4
@@ -74,11 +50,11 @@ def _layers(header: Header) -> tuple[dict[str, dict[str, Shape]], list[str]]:
     layers: dict[str, dict[str, Shape]] = defaultdict(dict)
     others = []
     for name, tensor in header.tensors.items():
-        end = _END.search(name)
-        if end is None:
+        named = read_part(name)
+        if named is None:
             others.append(name)
         else:
-            layers[name[: end.start()]][_PARTS[end[0]]] = tensor.shape
+            layers[named.layer][named.part] = tensor.shape
     return layers, others
 
 

@@ -5,47 +5,14 @@ diffusers' layout in its three ages, peft's with its own prefix or a component's
 LyCORIS' names for LoCon, LoHa and LoKr. It does not look at the tensors.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
+
+from models_registry.lora_parts import read_part
 
 Component = Literal["unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3"]
 #: The text encoders, in the order that model_index.json names them.
 TEXT_COMPONENTS: tuple[Component, ...] = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
-#: End of a tensor's name -> what the tensor is. No end is the end of another.
-_ROLES: Mapping[str, str] = MappingProxyType(
-    {
-        ".lora_down.weight": "down",
-        ".lora_up.weight": "up",
-        ".lora_mid.weight": "mid",
-        ".lora_A.weight": "down",
-        ".lora_B.weight": "up",
-        ".lora.down.weight": "down",
-        ".lora.up.weight": "up",
-        "_lora.down.weight": "down",
-        "_lora.up.weight": "up",
-        ".lora_linear_layer.down.weight": "down",
-        ".lora_linear_layer.up.weight": "up",
-        ".alpha": "alpha",
-        ".dora_scale": "dora",
-        ".lora_magnitude_vector": "dora",
-        ".lora_magnitude_vector.weight": "dora",
-        ".hada_w1_a": "hada_w1_a",
-        ".hada_w1_b": "hada_w1_b",
-        ".hada_w2_a": "hada_w2_a",
-        ".hada_w2_b": "hada_w2_b",
-        ".hada_t1": "hada_t1",
-        ".hada_t2": "hada_t2",
-        ".lokr_w1": "lokr_w1",
-        ".lokr_w1_a": "lokr_w1_a",
-        ".lokr_w1_b": "lokr_w1_b",
-        ".lokr_w2": "lokr_w2",
-        ".lokr_w2_a": "lokr_w2_a",
-        ".lokr_w2_b": "lokr_w2_b",
-        ".lokr_t2": "lokr_t2",
-    }
-)
 #: Blocks of transformers and what lies around them, by their names in diffusers and in the original code.
 _BLOCKS: Final = ("transformer_blocks", "single_transformer_blocks", "double_blocks", "single_blocks", "joint_blocks")
 _AROUND: Final = (
@@ -102,14 +69,12 @@ class Key(NamedTuple):
 
 def parse_key(name: str) -> Key | None:
     """Return what a tensor's name says; None when it says nothing known."""
-    role_end = next((end for end in sorted(_ROLES, key=len, reverse=True) if name.endswith(end)), None)
-    if role_end is None:
+    read = read_part(name.removeprefix(_WRAPPED))
+    if read is None:
         return None
-    named = name.removeprefix(_WRAPPED)
     for start, component, prefix in _COMPONENTS:
-        if named.startswith(start):
-            path = named[len(prefix) : -len(role_end)]
-            return Key(component, layer_name(component, _plain(path)), _ROLES[role_end])
+        if read.layer.startswith(start):
+            return Key(component, layer_name(component, _plain(read.layer[len(prefix) :])), read.part)
     return None
 
 

@@ -39,7 +39,7 @@ def test_wrong_key_says_so(stranger: Visitor) -> None:
     assert "/sign-in" in page.url
 
 
-def test_signing_out_closes_everything(visitor: Visitor, fleet: FleetProcess) -> None:
+def test_signing_out_closes_everything(visitor: Visitor) -> None:
     """Afterwards the cookie is gone and every view leads to the sign-in."""
     page = visitor.page
     page.goto("/draw")
@@ -55,7 +55,11 @@ def test_signing_out_waits_for_nothing(visitor: Visitor) -> None:
     page = visitor.page
     held: list[Route] = []
     given_up: list[str] = []
-    page.route("**/v1/prompts/tokens", lambda route: held.append(route))
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/v1/prompts/tokens", hold)
     page.on("requestfailed", lambda request: given_up.append(request.url))
     page.goto("/draw")
     with page.expect_request("**/v1/prompts/tokens"):
