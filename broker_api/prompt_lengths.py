@@ -21,7 +21,7 @@ async def refuse_long_prompts(vocabularies: Vocabularies, parameters: JobParamet
     if asked is None or entry is None:
         return
     reader = await vocabularies.reader(entry)
-    if reader is None or reader.goes_on:
+    if reader is None or reader.whole is None:
         return
     reads_negative = facts_of(entry).guidance is Guidance.CLASSIFIER_FREE and asked.guidance_scale > _NO_GUIDANCE
     texts = {"prompt": asked.prompt} | ({"negative_prompt": asked.negative_prompt} if reads_negative else {})

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from tokenizers import Tokenizer
 
 from infra.logging import get_logger
-from jobs.prompts.attention import Segment, parse_attention
+from jobs.prompts.attention import Segment, parse_attention, unmarked
 from jobs.prompts.windows import lay, parts
 from models_registry.clip_vocabulary import (
     Vocabulary,
@@ -21,6 +21,7 @@ from models_registry.clip_vocabulary import (
 )
 from models_registry.entries import Layout, ModelEntry
 from models_registry.kinds.single_files import config_folder
+from models_registry.qwen_vocabulary import CHATS, Chat, count_in_chat, read_qwen_tokenizer, room_of
 from models_registry.refusals import ModelRefused
 from models_registry.t5_vocabulary import LONGEST, count_pieces, read_t5_tokenizer
 
@@ -44,8 +45,8 @@ class Reader(NamedTuple):
     tokenizer: Tokenizer
     #: Tokens that a window holds beside its marks.
     room: int
-    #: Whether a longer prompt goes on in another window, as for CLIP; T5 has one, and what does not fit is refused.
-    goes_on: bool = True
+    #: Counts a prompt that is read as a whole, where what does not fit is refused; None where it goes on in another window, as for CLIP.
+    whole: Callable[[str], int] | None = None
 
 
 class Vocabularies:
@@ -73,9 +74,8 @@ def count_windows(reader: Reader, prompt: str, words: Mapping[str, int]) -> list
     `words` are the names of embeddings in small letters, and how many places each takes. Raises `ValueError` where a damaged vocabulary
     does not let it be counted.
     """
-    segments = parse_attention(prompt)
-    if not reader.goes_on:
-        return [sum(count_pieces(reader.tokenizer, segment.text) for segment in segments)]
+    if reader.whole is not None:
+        return [reader.whole(prompt)]
 
     def groups(segment: Segment) -> list[list[None]]:
         found: list[list[None]] = []
@@ -86,14 +86,35 @@ def count_windows(reader: Reader, prompt: str, words: Mapping[str, int]) -> list
                 found += [[None] for _ in reader.tokenizer.encode(part.text, add_special_tokens=False).ids]
         return found
 
-    return [len(window) for window in lay(segments, groups, reader.room)]
+    return [len(window) for window in lay(parse_attention(prompt), groups, reader.room)]
+
+
+def chat_reader(folder: Path, chat: Chat) -> Reader | None:
+    """Return what cuts prompts that Qwen reads in a chat, by its tokenizer's folder; None where that is not there."""
+    tokenizer = read_qwen_tokenizer(folder)
+    if tokenizer is None:
+        return None
+    return Reader(tokenizer, room_of(tokenizer, chat), lambda prompt: count_in_chat(tokenizer, chat, unmarked(prompt)))
+
+
+def t5_reader(folder: Path) -> Reader | None:
+    """Return what cuts prompts that T5 reads, by its tokenizer's folder; None where that has no `tokenizer.json`."""
+    tokenizer = read_t5_tokenizer(folder)
+    if tokenizer is None:
+        return None
+
+    def whole(prompt: str) -> int:
+        return sum(count_pieces(tokenizer, segment.text) for segment in parse_attention(prompt))
+
+    return Reader(tokenizer, LONGEST - 1, whole)
 
 
 def _read(entry: ModelEntry) -> Reader | None:
     try:
+        if entry.family in CHATS:
+            return chat_reader(_folder(entry) / _FOLDERS[0], CHATS[entry.family])
         if _reads_with_t5(entry):
-            tokenizer = read_t5_tokenizer(_folder(entry) / _T5[entry.family][1])
-            return None if tokenizer is None else Reader(tokenizer, LONGEST - 1, goes_on=False)
+            return t5_reader(_folder(entry) / _T5[entry.family][1])
         vocabulary = _vocabulary(entry)
         return None if vocabulary is None else Reader(make_tokenizer(vocabulary), vocabulary.room)
     except (ModelRefused, ValueError, OSError) as error:

@@ -58,7 +58,7 @@ def published_vocabulary(merges: Path) -> Vocabulary:
     except (OSError, EOFError, ValueError) as error:
         raise ConfigInvalid(merges, f"cannot be read: {error}") from None
     pairs = [(one, other) for one, _, other in (line.partition(" ") for line in lines[1 : _USED + 1])]
-    symbols = _byte_symbols()
+    symbols = byte_symbols()
     words = [*symbols, *(f"{symbol}</w>" for symbol in symbols), *(one + other for one, other in pairs), START, END]
     return Vocabulary({word: number for number, word in enumerate(words)}, pairs, LENGTH - MARKS)
 
@@ -101,7 +101,7 @@ def make_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
     return made
 
 
-def _byte_symbols() -> list[str]:
+def byte_symbols() -> list[str]:
     """Return a visible character for each byte, as byte-level BPE writes them: itself where it is visible, else one from beyond."""
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [byte for byte in range(256) if byte not in visible]

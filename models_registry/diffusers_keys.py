@@ -118,10 +118,11 @@ SCHEDULER_KEYS = _DIFFUSERS_KEYS | _words(
     """
 )
 
+#: A `chat_template` is a program, which nobody here runs: see `models_registry.qwen_vocabulary.CHATS`.
 TOKENIZER_CONFIG_KEYS = _words(
     """
     add_bos_token add_eos_token add_prefix_space added_tokens_decoder additional_special_tokens backend bos_token
-    clean_up_tokenization_spaces do_lower_case eos_token errors extra_ids extra_special_tokens is_local legacy
+    chat_template clean_up_tokenization_spaces do_lower_case eos_token errors extra_ids extra_special_tokens is_local legacy
     local_files_only max_length model_input_names model_max_length model_specific_special_tokens name_or_path
     pad_to_multiple_of pad_token pad_token_type_id padding_side processor_class sp_model_kwargs special_tokens_map_file
     split_special_tokens stride tokenizer_class truncation_side truncation_strategy unk_token use_default_system_prompt

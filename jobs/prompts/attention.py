@@ -53,6 +53,12 @@ def parse_attention(prompt: str) -> list[Segment]:
     return _joined(pieces)
 
 
+def unmarked(prompt: str) -> str:
+    """Return a prompt without the marks of emphasis, for models to which no word weighs more than another; a `BREAK` is a space."""
+    segments = parse_attention(prompt)
+    return "".join(f" {each.text}" if each.breaks else each.text for each in segments)
+
+
 class _Piece:
     __slots__ = ("breaks", "text", "weight")
 

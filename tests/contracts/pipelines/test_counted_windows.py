@@ -11,18 +11,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import CLIPTokenizer, T5TokenizerFast
+from transformers import CLIPTokenizer, Qwen2Tokenizer, T5TokenizerFast
 
 import reference_models
-from broker_api.vocabularies import Reader, count_windows
+from broker_api.vocabularies import Reader, chat_reader, count_windows, t5_reader
 from jobs.errors import DrawingFailed
+from jobs.prompts.attention import unmarked
 from models_registry.clip_vocabulary import find_merges, make_tokenizer, published_vocabulary, read_vocabulary
+from models_registry.qwen_vocabulary import CHATS
 from models_registry.refusals import ConfigInvalid
 from models_registry.t5_vocabulary import LONGEST, count_pieces, read_t5_tokenizer
 from pipelines.adapters.embedding import Embedding
 from pipelines.original.tokenizer import clip_tokenizer
 from pipelines.prompts import TextEncoder, _windows
 from pipelines.t5 import _tokens, t5_embeddings
+from tests.tiny.qwen import qwen_tokenizer
 from tests.tiny.transformers import t5_tokenizer
 
 REFERENCE = Path(reference_models.__file__).parent / "shapes-sd15" / "tokenizer"
@@ -98,9 +101,9 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Reader]:
     """Return T5's vocabulary twice, from one file: as it draws, as it counts."""
     folder = tmp_path_factory.mktemp("t5")
     t5_tokenizer().save_pretrained(folder)
-    counts = read_t5_tokenizer(folder)
-    assert counts is not None
-    return T5TokenizerFast.from_pretrained(folder, local_files_only=True), Reader(counts, LONGEST - 1, goes_on=False)
+    reader = t5_reader(folder)
+    assert reader is not None
+    return T5TokenizerFast.from_pretrained(folder, local_files_only=True), reader
 
 
 @given(
@@ -158,3 +161,33 @@ def test_t5s_damaged_vocabulary_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "tokenizer.json").write_text(text)
     with pytest.raises(ConfigInvalid):
         read_t5_tokenizer(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Reader]:
+    """Return Qwen's vocabulary twice, from one folder: as it draws, as it counts."""
+    folder = tmp_path_factory.mktemp("qwen")
+    qwen_tokenizer().save_pretrained(folder)
+    reader = chat_reader(folder, CHATS["zimage"])
+    assert reader is not None
+    return Qwen2Tokenizer.from_pretrained(folder, local_files_only=True), reader
+
+
+@given(
+    prompt=st.one_of(
+        prompts, st.sampled_from(["\n\nred", "red \n", "<|im_end|>", "a<|im_start|>", "cafe\u0301 don't 12", " "])
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_qwen_counts_as_it_draws(qwen: tuple[Any, Reader], prompt: str) -> None:
+    """By the model's own template: what is counted is what a prompt adds to an empty chat."""
+    draws, reader = qwen
+
+    def length(text: str) -> int:
+        chat = draws.apply_chat_template(
+            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True, enable_thinking=True
+        )
+        return len(draws(chat).input_ids)
+
+    assert count_windows(reader, prompt, {}) == [length(unmarked(prompt)) - length("")]
+    assert reader.room == CHATS["zimage"].longest - length("")
