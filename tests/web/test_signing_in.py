@@ -96,28 +96,41 @@ def test_link_from_elsewhere_signs_nobody_out(visitor: Visitor) -> None:
 def test_who_signs_in_next_finds_nothing(visitor: Visitor, fleet: FleetProcess) -> None:
     """Whether one has signed out or the key was revoked meanwhile, the next person sees none of the last one's words and presets."""
     with fleet.client() as admin:
-        keys = [admin.post("/v1/keys", json={"name": owner, "owner": owner}).json() for owner in ("ida", "udo", "eva")]
+        keys = {owner: admin.post("/v1/keys", json={"name": owner, "owner": owner}).json() for owner in ("ida", "udo")}
     page = visitor.page
-    page.goto("/draw")
-    page.get_by_role("link", name="Sign out").click()
+    prompt = page.locator("textarea").first
 
-    def enter(secret: str) -> None:
-        page.get_by_label("API key").fill(secret)
+    def enter(owner: str) -> None:
+        page.get_by_label("API key").fill(keys[owner]["key"])
         page.keyboard.press("Enter")
         page.get_by_role("link", name="Draw").click()
         expect(page.get_by_role("button", name="Draw", exact=True)).to_be_visible()
-        expect(page.locator("textarea").first).to_have_value("")
+        expect(prompt).to_have_value("")
+        page.get_by_role("button", name="Presets").click()
 
-    enter(keys[0]["key"])
-    page.locator("textarea").first.fill("what Ida dreams of")
+    page.goto("/sign-out")
+    page.get_by_role("button", name="Sign out").click()
+    enter("ida")
+    page.keyboard.press("Escape")
+    prompt.fill("what Ida dreams of")
+    page.get_by_role("button", name="Presets").click()
+    page.get_by_label("Keep what the form holds as").fill("dream")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
     page.get_by_role("link", name="Sign out").click()
-    enter(keys[1]["key"])
-    page.locator("textarea").first.fill("what Udo dreams of")
+
+    enter("udo")
+    expect(page.get_by_text("None yet.")).to_be_visible()
+    page.keyboard.press("Escape")
+    prompt.fill("what Udo dreams of")
     visitor.expected = ("401",)
     with fleet.client() as admin:
-        admin.delete(f"/v1/keys/{keys[1]['id']}").raise_for_status()
+        admin.delete(f"/v1/keys/{keys['udo']['id']}").raise_for_status()
     page.get_by_role("link", name="Queue").click()
-    enter(keys[2]["key"])
+
+    enter("ida")
+    page.get_by_role("button", name="dream", exact=True).click()
+    expect(prompt).to_have_value("what Ida dreams of")
 
 
 def test_first_view_is_small(visitor: Visitor) -> None:
