@@ -217,3 +217,25 @@ def test_scan_does_not_take_the_configuration_for_a_model(conn: Any, sd15: Copy,
     assert ([ref.name for ref in report.found], report.refused) == (["small"], ())
     path.rename(place / "other.txt")
     assert [refusal.code for refusal in scan(conn, [place]).refused] == ["unrecognised"]
+
+
+#: One telling tensor of each published model that is not drawn here, under the name that its authors gave it.
+ELSEWHERE: dict[str, str] = {
+    "double_stream_blocks.0.block.attn1.to_q.weight": "HiDream",
+    "double_layers.0.attn.w1q.weight": "AuraFlow",
+    "txt_in.individual_token_refiner.blocks.0.norm1.weight": "Hunyuan Video",
+    "patchify_proj.weight": "LTX-Video",
+    "clip_txt_mapper.weight": "Stable Cascade",
+    "clip_mapper.weight": "Stable Cascade",
+    "head.modulation": "Wan",
+    "blocks.0.cross_attn.q_linear.weight": "PixArt or Sana",
+}
+
+
+@pytest.mark.parametrize("start", ["", UNET])
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_detect_names_what_is_drawn_elsewhere(tmp_path: Path, name: str, start: str) -> None:
+    """Who drops in a model of another kind is told which one it is, however its tensors are prefixed."""
+    path = write_tensors(tmp_path / "model.safetensors", {f"{start}{name}": (8, 8)})
+    with pytest.raises(ModelRefused, match=f"is a checkpoint of {ELSEWHERE[name]}, which is not supported yet"):
+        detect(path, Reads())
