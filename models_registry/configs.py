@@ -40,6 +40,13 @@ class Config:
             )
         return self
 
+    def part(self, key: str) -> "Config":
+        """Return the configuration inside of it; an empty one where there is none."""
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, dict):
+            raise ConfigInvalid(self.path, f"should have an object as {key}, not {str(value)[:60]!r}")
+        return Config(self.path, value or {})
+
     def whole(self, key: str, default: int | None = None) -> int:
         """Return a whole number above zero."""
         value = self.values.get(key, default)

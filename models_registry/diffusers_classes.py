@@ -29,7 +29,8 @@ LATER_PIPELINES: Mapping[str, str] = MappingProxyType(
         "PixArtAlphaPipeline": "PixArt alpha",
         "PixArtSigmaPipeline": "PixArt sigma",
         "QwenImageEditPipeline": "Qwen-Image-Edit",
-        "QwenImagePipeline": "Qwen-Image",
+        "QwenImageEditPlusPipeline": "Qwen-Image-Edit",
+        "QwenImageLayeredPipeline": "Qwen-Image-Layered",
         "SanaPipeline": "Sana",
         "StableCascadeCombinedPipeline": "Stable Cascade",
         "StableDiffusionDepth2ImgPipeline": "Stable Diffusion 2.x with depth",
@@ -51,6 +52,8 @@ class PartClass(NamedTuple):
     weights: str = ""
     #: `model_type` of a class of transformers, whose configurations name their class in `architectures`.
     model_type: str = ""
+    #: Configurations inside of its own, by the key that holds each → the keys that it may have.
+    inner: Mapping[str, frozenset[str]] = MappingProxyType({})
 
 
 DIFFUSERS_WEIGHTS: Final = "diffusion_pytorch_model.safetensors"
@@ -65,6 +68,11 @@ CLASSES: Final[Mapping[str, PartClass]] = MappingProxyType(
         "CLIPTextModel": PartClass(keys.CLIP_TEXT_KEYS, TRANSFORMERS_WEIGHTS, "clip_text_model"),
         "CLIPTextModelWithProjection": PartClass(keys.CLIP_TEXT_KEYS, TRANSFORMERS_WEIGHTS, "clip_text_model"),
         "T5EncoderModel": PartClass(keys.T5_KEYS, TRANSFORMERS_WEIGHTS, "t5"),
+        "QwenImageTransformer2DModel": PartClass(keys.QWENIMAGE_TRANSFORMER_KEYS, DIFFUSERS_WEIGHTS),
+        "AutoencoderKLQwenImage": PartClass(keys.QWENIMAGE_VAE_KEYS, DIFFUSERS_WEIGHTS),
+        "Qwen2_5_VLForConditionalGeneration": PartClass(
+            keys.QWEN25_VL_KEYS, TRANSFORMERS_WEIGHTS, "qwen2_5_vl", keys.QWEN25_VL_INNER_KEYS
+        ),
     }
 )
 
@@ -112,6 +120,7 @@ _TRANSFORMERS: Final = "transformers"
 _DIFFUSERS: Final = "diffusers"
 _CLIP_TOKENIZER: Final = _of(_TRANSFORMERS, "CLIPTokenizer", "CLIPTokenizerFast")
 _T5_TOKENIZER: Final = _of(_TRANSFORMERS, "T5Tokenizer", "T5TokenizerFast")
+_QWEN_TOKENIZER: Final = _of(_TRANSFORMERS, "Qwen2Tokenizer", "Qwen2TokenizerFast")
 _VAE: Final = _of(_DIFFUSERS, "AutoencoderKL")
 _UNET: Final = _of(_DIFFUSERS, "UNet2DConditionModel")
 _CLIP: Final = _of(_TRANSFORMERS, "CLIPTextModel")
@@ -196,9 +205,21 @@ _FLUX: Final = FolderLayout(
     ),
     optional=frozenset({"feature_extractor", "image_encoder"}),
 )
+_QWENIMAGE: Final = FolderLayout(
+    weights=("transformer", "vae", "text_encoder"),
+    components=MappingProxyType(
+        {
+            "transformer": _of(_DIFFUSERS, "QwenImageTransformer2DModel"),
+            "vae": _of(_DIFFUSERS, "AutoencoderKLQwenImage"),
+            "text_encoder": _of(_TRANSFORMERS, "Qwen2_5_VLForConditionalGeneration"),
+            "tokenizer": _QWEN_TOKENIZER,
+            "scheduler": _FLOW_SCHEDULERS,
+        }
+    ),
+)
 #: By family; Stable Diffusion 1.x and 2.x share theirs.
 LAYOUTS: Final[Mapping[str, FolderLayout]] = MappingProxyType(
-    {"sd15": _SD, "sd2": _SD, "sdxl": _SDXL, "sd3": _SD3, "flux": _FLUX}
+    {"sd15": _SD, "sd2": _SD, "sdxl": _SDXL, "sd3": _SD3, "flux": _FLUX, "qwenimage": _QWENIMAGE}
 )
 
 TOKENIZER_FILES: Final = (

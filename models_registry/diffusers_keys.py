@@ -3,6 +3,8 @@
 A key outside of these refuses the model: whatever it would make a library do, nobody here has looked at it.
 """
 
+from types import MappingProxyType
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -72,6 +74,21 @@ FLUX_TRANSFORMER_KEYS = _DIFFUSERS_KEYS | _words(
 
 FLUX_CONTROLNET_KEYS = FLUX_TRANSFORMER_KEYS | _words("conditioning_embedding_channels num_mode")
 
+#: `pooled_projection_dim` stands in the published one, and no version of the class has read it.
+QWENIMAGE_TRANSFORMER_KEYS = _DIFFUSERS_KEYS | _words(
+    """
+    attention_head_dim axes_dims_rope guidance_embeds in_channels joint_attention_dim num_attention_heads num_layers
+    out_channels patch_size pooled_projection_dim use_additional_t_cond use_layer3d_rope zero_cond_t
+    """
+)
+
+QWENIMAGE_VAE_KEYS = _DIFFUSERS_KEYS | _words(
+    """
+    attn_scales base_dim dim_mult dropout input_channels latents_mean latents_std num_res_blocks temperal_downsample
+    z_dim
+    """
+)
+
 #: Of every model of transformers, with the keys that older versions wrote into every configuration.
 _TRANSFORMERS_KEYS = _words(
     """
@@ -103,6 +120,25 @@ T5_KEYS = _TRANSFORMERS_KEYS | _words(
     scale_decoder_outputs use_cache
     """
 )
+
+_QWEN25_TEXT_KEYS = _TRANSFORMERS_KEYS | _words(
+    """
+    attention_dropout hidden_act hidden_size image_token_id initializer_range intermediate_size layer_types
+    max_position_embeddings max_window_layers num_attention_heads num_hidden_layers num_key_value_heads rms_norm_eps
+    rope_parameters rope_scaling rope_theta sliding_window use_cache use_sliding_window video_token_id
+    vision_end_token_id vision_start_token_id vision_token_id
+    """
+)
+_QWEN25_VISION_KEYS = _TRANSFORMERS_KEYS | _words(
+    """
+    depth fullatt_block_indexes hidden_act hidden_size in_channels in_chans initializer_range intermediate_size
+    num_heads out_hidden_size patch_size rope_parameters spatial_merge_size spatial_patch_size temporal_patch_size
+    tokens_per_second window_size
+    """
+)
+#: Older versions wrote the settings of the text beside those of the whole, too.
+QWEN25_VL_KEYS = _QWEN25_TEXT_KEYS | _words("text_config vision_config")
+QWEN25_VL_INNER_KEYS = MappingProxyType({"text_config": _QWEN25_TEXT_KEYS, "vision_config": _QWEN25_VISION_KEYS})
 
 #: Of every scheduler: a folder's scheduler is exchanged for others, which take over what they know.
 SCHEDULER_KEYS = _DIFFUSERS_KEYS | _words(

@@ -238,9 +238,31 @@ _FLUX: Final = FamilyFacts(
     takes_clip_skip=False,
 )
 
+_QWENIMAGE: Final = FamilyFacts(
+    name="qwenimage",
+    title="Qwen-Image",
+    variants=MappingProxyType(
+        {
+            BASE: VariantFacts(
+                "Qwen-Image", _ANY, 50, 4.0, "Euler", prediction=Prediction.FLOW, takes_controlnets=False
+            ),
+        }
+    ),
+    adapters=frozenset({Kind.LORA}),
+    size_step=16,
+    min_side=64,
+    max_side=2048,
+    native_size=1328,
+    latent_channels=16,
+    latent_factor=8,
+    activation_bytes_per_pixel=3_000,
+    pipeline_classes=MappingProxyType({"QwenImagePipeline": None}),
+    takes_clip_skip=False,
+)
+
 #: The least demanding first.
 FAMILIES: Final[Mapping[str, FamilyFacts]] = MappingProxyType(
-    {family.name: family for family in (_SD15, _SD2, _SDXL, _SD3, _FLUX)}
+    {family.name: family for family in (_SD15, _SD2, _SDXL, _SD3, _FLUX, _QWENIMAGE)}
 )
 
 

@@ -14,6 +14,7 @@ from pipelines.checkpoints import read_pipe
 from pipelines.engine.engine import Counters
 from pipelines.families.base import Family
 from pipelines.families.flux import Flux
+from pipelines.families.qwenimage import QwenImage
 from pipelines.families.sd2 import StableDiffusion2
 from pipelines.families.sd3 import StableDiffusion3
 from pipelines.families.sd15 import StableDiffusion15
@@ -24,7 +25,17 @@ from pipelines.reading import name_failure
 from pipelines.shelf import Shelf
 
 FAMILY_CLASSES: Mapping[str, type[Family]] = MappingProxyType(
-    {family.name: family for family in (StableDiffusion15, StableDiffusion2, StableDiffusionXL, StableDiffusion3, Flux)}
+    {
+        family.name: family
+        for family in (
+            StableDiffusion15,
+            StableDiffusion2,
+            StableDiffusionXL,
+            StableDiffusion3,
+            Flux,
+            QwenImage,
+        )
+    }
 )
 
 

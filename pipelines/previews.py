@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from pipelines.engine.body import Stepped
+from pipelines.latent_forms import encoded, factor_of
 from pipelines.pictures import Pixels
 
 #: A model folder may bring its own matrix: {"matrix": [[r, g, b] per latent channel], "bias": [r, g, b]}.
@@ -81,12 +82,10 @@ def preview_matrix(folder: Path | None, vae: Any) -> PreviewMatrix:
 
 def fit_preview_matrix(vae: Any, cells: int = 16) -> PreviewMatrix:
     """Fit the matrix by least squares over procedural pictures that the VAE encodes."""
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    factor = factor_of(vae)
     pictures = _pictures(cells * factor)
-    shift = getattr(vae.config, "shift_factor", None) or 0.0
     with torch.no_grad():
-        encoded = vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist.mode()
-    latents = (encoded.float().cpu() - shift) * vae.config.scaling_factor
+        latents = encoded(vae, pictures)
     small = torch.nn.functional.avg_pool2d((pictures + 1) / 2, factor)
     channels = latents.shape[1]
     inputs = latents.permute(0, 2, 3, 1).reshape(-1, channels).double().numpy()

@@ -28,6 +28,8 @@ def read_part(folder: Path, component: str, name: str, reads: Reads) -> Config:
     if not known.model_type:
         return config.of_class(name).only(known.keys)
     config.of_class(known.model_type, key="model_type").only(known.keys)
+    for key, inner in known.inner.items():
+        config.part(key).only(inner)
     if config.values.get("architectures") not in (None, [name]):
         raise ClassRefused(
             config.path, f"names the architectures {str(config.values['architectures'])[:80]} instead of {name}"

@@ -9,6 +9,7 @@ import torch
 
 from jobs.errors import ModelDamaged, ModelMissing
 from models_registry.entries import Layout, ModelEntry
+from pipelines.latent_forms import channels_of, factor_of, has_frames
 from pipelines.original.component import read_vae
 from pipelines.precision import held_at
 from pipelines.reading import CONFIG, check_component, name_failure, quieten, read_component, read_json
@@ -38,6 +39,8 @@ def load_vae(entry: ModelEntry, device: torch.device, dtype: torch.dtype) -> Any
 
 def check_serves(vae: Any, own: Any, entry: ModelEntry) -> None:
     """Raise `ModelDamaged` unless a VAE reads latents of the same form as the model's own."""
+    if has_frames(vae) != has_frames(own):
+        raise ModelDamaged(f"{entry.path} was made for another model: only one of both has an axis for frames")
     form, wanted = _form(vae), _form(own)
     if form != wanted:
         raise ModelDamaged(
@@ -56,4 +59,4 @@ def _shift(vae: Any) -> float | None:
 
 
 def _form(vae: Any) -> tuple[int, int]:
-    return vae.config.latent_channels, 2 ** (len(vae.config.block_out_channels) - 1)
+    return channels_of(vae), factor_of(vae)

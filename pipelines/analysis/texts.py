@@ -10,6 +10,8 @@ import torch
 
 #: Of a longer text only so many windows are read.
 MOST_WINDOWS: Final = 4
+#: And where there is one window, so many tokens: about as many.
+MOST_TOKENS: Final = 300
 
 
 def text_vector(pipe: Any, text: str) -> tuple[float, ...]:
@@ -17,6 +19,8 @@ def text_vector(pipe: Any, text: str) -> tuple[float, ...]:
     # A refiner has the second one alone.
     first = pipe.text_encoder is not None
     tokenizer, encoder = (pipe.tokenizer, pipe.text_encoder) if first else (pipe.tokenizer_2, pipe.text_encoder_2)
+    if tokenizer.bos_token_id is None:
+        return _unit(_of_language_model(tokenizer, encoder, text))
     length = int(tokenizer.model_max_length)
     room = length - 2
     ids = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids[: room * MOST_WINDOWS]
@@ -28,6 +32,20 @@ def text_vector(pipe: Any, text: str) -> tuple[float, ...]:
         hidden = encoder(torch.tensor(padded, device=encoder.device)).last_hidden_state.double().cpu()
     # The end mark alone where there is no token.
     kept = [hidden[place, 1 : max(2, len(row) - 1)] for place, row in enumerate(rows)]
-    mean = torch.cat(kept).mean(0)
-    unit = mean / mean.norm().clamp_min(1e-12)
-    return tuple(float(value) for value in unit)
+    return _unit(torch.cat(kept))
+
+
+def _of_language_model(tokenizer: Any, encoder: Any, text: str) -> torch.Tensor:
+    """Return what a language model makes of each token (tokens x width): it knows no mark of a beginning, and one long window."""
+    ids = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids[:MOST_TOKENS]
+    given = torch.tensor([ids or [tokenizer.eos_token_id]], device=encoder.device)
+    with torch.no_grad():
+        # Without the layer that says which word could follow.
+        hidden: torch.Tensor = encoder.base_model(input_ids=given, use_cache=False).last_hidden_state
+    return hidden[0].double().cpu()
+
+
+def _unit(hidden: torch.Tensor) -> tuple[float, ...]:
+    """Return the direction of the mean of vectors (count x width)."""
+    mean = hidden.mean(0)
+    return tuple(float(value) for value in mean / mean.norm().clamp_min(1e-12))

@@ -70,6 +70,8 @@ class Family(ABC):
     )
     #: Named arguments of the denoiser that say the same of all rows of a call.
     shared: ClassVar[frozenset[str]] = frozenset()
+    #: Whether what guidance compares is asked for in calls of one row each, where others have both rows in one call.
+    asks_apart: ClassVar[bool] = False
     #: Components that LoRAs may change.
     hosted: ClassVar[tuple[Component, ...]] = ("unet", "text_encoder")
     #: The classes it draws with, those of diffusers by name.
@@ -182,10 +184,13 @@ class Family(ABC):
     def cost(self, parameters: DiffusionJob) -> Cost:
         """Estimate what one picture of the job asks of the device."""
         variant = facts_of(self.entry)
-        rows = 2 if variant.guidance is Guidance.CLASSIFIER_FREE and parameters.guidance_scale > 1 else 1
+        is_guided = variant.guidance is Guidance.CLASSIFIER_FREE and parameters.guidance_scale > 1
+        rows = 2 if is_guided and not self.asks_apart else 1
         spec = find_scheduler(parameters.scheduler, parameters.schedule_type, prediction=variant.prediction)
         # Second-order schedulers save the second call of the last step.
         calls = steps_per_picture(parameters) * spec.calls_per_step - (spec.calls_per_step - 1)
+        if is_guided and self.asks_apart:
+            calls *= 2
         pixels = drawn_pixels(parameters, self.facts.size_step)
         return Cost(rows, calls, pixels * self.facts.activation_bytes_per_pixel * rows // 2)
 

@@ -16,6 +16,7 @@ from jobs.geometry import Box, Size, denoising_steps
 from pipelines.decoding import decode_mask, decode_picture
 from pipelines.engine.passes import Hand
 from pipelines.families.plan import Plan
+from pipelines.latent_forms import channels_of
 from pipelines.masks import Alpha, composite, fill, soften, whole_cells, window
 from pipelines.pictures import Pixels
 from pipelines.resizing import extend, resample, resize
@@ -116,7 +117,7 @@ def _content(
     def enter(_carried: Mapping[str, torch.Tensor], hand: Hand) -> Mapping[str, Any]:
         if parameters.masked_content not in {"noise", "nothing"}:
             return {}
-        shape = (1, vae.config.latent_channels, mask.shape[0] // cell, mask.shape[1] // cell)
+        shape = (1, channels_of(vae), mask.shape[0] // cell, mask.shape[1] // cell)
         latents = torch.zeros(shape)
         if parameters.masked_content == "noise":
             latents = torch.randn(shape, generator=hand.generator)

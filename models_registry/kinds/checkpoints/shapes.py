@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from models_registry.configs import Config
-from models_registry.kinds.checkpoints import flux, sd3
+from models_registry.kinds.checkpoints import flux, qwenimage, sd3
 from models_registry.kinds.parts import Configs
 
 
@@ -45,6 +45,19 @@ def _flux(config: Config) -> tuple[int, int]:
     return flux.inner_width(config), config.whole("in_channels", 64)
 
 
+def _qwenimage(config: Config) -> tuple[int, int]:
+    return qwenimage.inner_width(config), config.whole("in_channels", 64)
+
+
+def _qwenimage_vae(config: Config) -> tuple[int, int]:
+    return config.whole("base_dim", 96) * config.wholes("dim_mult")[-1], config.whole("z_dim", 16)
+
+
+def _qwen25_vl(config: Config) -> tuple[int, int]:
+    text = qwenimage.text_settings(config)
+    return text.whole("vocab_size", 152064), text.whole("hidden_size")
+
+
 _LAYERS: Final[Mapping[str, tuple[tuple[str, ...], Callable[[Config], tuple[int, int]]]]] = MappingProxyType(
     {
         "UNet2DConditionModel": (("conv_in.weight",), _unet),
@@ -54,6 +67,13 @@ _LAYERS: Final[Mapping[str, tuple[tuple[str, ...], Callable[[Config], tuple[int,
         "CLIPTextModel": ((_WORDS, f"text_model.{_WORDS}"), _clip),
         "CLIPTextModelWithProjection": ((f"text_model.{_WORDS}", _WORDS), _clip),
         "T5EncoderModel": (("shared.weight", "encoder.embed_tokens.weight"), _t5),
+        "QwenImageTransformer2DModel": (("img_in.weight",), _qwenimage),
+        "AutoencoderKLQwenImage": (("decoder.conv_in.weight",), _qwenimage_vae),
+        # Newer versions of its library keep what reads text and what sees pictures apart.
+        "Qwen2_5_VLForConditionalGeneration": (
+            ("model.embed_tokens.weight", "model.language_model.embed_tokens.weight"),
+            _qwen25_vl,
+        ),
     }
 )
 

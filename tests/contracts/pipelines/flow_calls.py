@@ -1,4 +1,4 @@
-"""What a user of plain diffusers would call for each task of Stable Diffusion 3 and FLUX.1, over weights of his own."""
+"""What a user of plain diffusers would call for each task of the models that predict a flow, over weights of his own."""
 
 import io
 from collections.abc import Mapping
@@ -60,6 +60,9 @@ _PIPES: Mapping[tuple[str, str, bool], str] = MappingProxyType(
         ("fill", "inpaint", False): "FluxFillPipeline",
         ("canny", "txt2img", False): "FluxControlPipeline",
         ("canny", "img2img", False): "FluxControlImg2ImgPipeline",
+        ("qwenimage", "txt2img", False): "QwenImagePipeline",
+        ("qwenimage", "img2img", False): "QwenImageImg2ImgPipeline",
+        ("qwenimage", "inpaint", False): "QwenImageInpaintPipeline",
     }
 )
 _NETWORKS = {"sd3": "SD3ControlNetModel", "flux": "FluxControlNetModel"}
@@ -118,8 +121,9 @@ class PlainFlows:
             kept.update(tensors)
             return {}
 
-        sd3 = wanted.model.startswith("sd3")
-        if sd3:
+        sd3, qwen = wanted.model.startswith("sd3"), wanted.model.startswith("qwenimage")
+        guidance = {"true_cfg_scale" if qwen else "guidance_scale": wanted.guidance_scale}
+        if sd3 or qwen:
             arguments["negative_prompt"] = wanted.negative_prompt
         elif "schnell" in wanted.model:
             arguments["max_sequence_length"] = 256
@@ -128,10 +132,10 @@ class PlainFlows:
             width=size[0],
             height=size[1],
             num_inference_steps=wanted.steps,
-            guidance_scale=wanted.guidance_scale,
             generator=generator,
             callback_on_step_end=keep,
             output_type="np",
+            **guidance,
             **arguments,
             **_controls(wanted, size, task),
         ).images[0]
@@ -145,7 +149,7 @@ class PlainFlows:
         networks = [control.model for control in wanted.controls if control.model is not None]
         key = (task, wanted.model, len(networks))
         if key not in self._pipes:
-            kind = next(name for name in ("sd3", "fill", "canny", "flux") if name in wanted.model)
+            kind = next(name for name in ("sd3", "fill", "canny", "flux", "qwenimage") if name in wanted.model)
             extra: dict[str, Any] = {}
             if networks:
                 cls = getattr(diffusers, _NETWORKS[kind])

@@ -1,0 +1,129 @@
+"""Qwen-Image at a width of 32: real parts and flags, two layers, random weights.
+
+Its VAE has all four levels, so that a cell of the latents is 8 pixels as in the published model; its tokenizer knows the words of the
+template, which has as many tokens as with the published one.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import diffusers
+import torch
+import transformers
+from safetensors.torch import save_file
+from tokenizers import pre_tokenizers
+
+#: The libraries ship no types for these calls.
+_DIFFUSERS: Any = diffusers
+_TRANSFORMERS: Any = transformers
+
+#: Widths of the transformer and of what reads the prompt, and the latent channels of the published model.
+WIDTH, TEXT, CHANNELS = 32, 48, 16
+_MARKS: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+#: Of the template; each is one token.
+_WORDS: Final = (
+    *("system", "Describe", "user", "assistant", " the", " image", " by", " detailing", " color", " shape", " size", " texture"),
+    *(" quantity", " text", " spatial", " relationships", " of", " objects", " and", " background"),
+)  # fmt: skip
+
+
+def build_qwenimage(folder: Path, seed: int = 0) -> Path:
+    """Save Qwen-Image."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        pipe = _DIFFUSERS.QwenImagePipeline(
+            transformer=_transformer(),
+            # As published, but for the size that the shift is at its largest for.
+            scheduler=_DIFFUSERS.FlowMatchEulerDiscreteScheduler(
+                use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+            ),
+            vae=_vae(),
+            text_encoder=_text_encoder(),
+            tokenizer=tokenizer(),
+        )
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def build_lora(path: Path, seed: int = 3) -> Path:
+    """Save a LoRA of rank 2 for the attention and one MLP of the transformer, in the names of its trainers."""
+    generator, tensors = torch.Generator().manual_seed(seed), {}
+    for layer in ("attn.to_q", "attn.add_k_proj", "img_mlp.net.2"):
+        columns = 4 * WIDTH if layer.startswith("img_mlp") else WIDTH
+        start = f"transformer_blocks.1.{layer}"
+        tensors[f"{start}.lora_down.weight"] = torch.randn(2, columns, generator=generator)
+        tensors[f"{start}.lora_up.weight"] = torch.randn(WIDTH, 2, generator=generator)
+        tensors[f"{start}.alpha"] = torch.tensor(2.0)
+    save_file(tensors, path)
+    return path
+
+
+#: By family and `ModelEntry.variant`.
+BUILDERS: Final[Mapping[tuple[str, str], Callable[[Path], Path]]] = MappingProxyType(
+    {("qwenimage", "base"): build_qwenimage}
+)
+
+
+def tokenizer() -> Any:
+    """Return a tokenizer of Qwen's kind that knows every byte and the words of the template."""
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = list(dict.fromkeys(merge for word in _WORDS for merge in _merges(word.replace(" ", "Ġ"))))
+    known = [*symbols, *(left + right for left, right in merges)]
+    made = _TRANSFORMERS.Qwen2Tokenizer(
+        vocab={piece: number for number, piece in enumerate(dict.fromkeys(known))},
+        merges=merges,
+        model_max_length=131072,
+    )
+    made.add_tokens([_TRANSFORMERS.AddedToken(mark, special=True) for mark in _MARKS])
+    return made
+
+
+def _merges(word: str) -> Iterator[tuple[str, str]]:
+    for end in range(1, len(word)):
+        yield word[:end], word[end]
+
+
+def _transformer() -> Any:
+    return _DIFFUSERS.QwenImageTransformer2DModel(
+        patch_size=2,
+        in_channels=4 * CHANNELS,
+        out_channels=CHANNELS,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=TEXT,
+        axes_dims_rope=(4, 6, 6),
+    )
+
+
+def _vae() -> Any:
+    return _DIFFUSERS.AutoencoderKLQwenImage(base_dim=4, z_dim=CHANNELS, num_res_blocks=1)
+
+
+def _text_encoder() -> Any:
+    cutting = tokenizer()
+    config = _TRANSFORMERS.Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(cutting),
+            "hidden_size": TEXT,
+            "intermediate_size": 2 * TEXT,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "max_position_embeddings": 2048,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 4, 4]},
+            "bos_token_id": cutting.eos_token_id,
+            "eos_token_id": cutting.eos_token_id,
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": TEXT,
+            "fullatt_block_indexes": [0],
+        },
+    )
+    return _TRANSFORMERS.Qwen2_5_VLForConditionalGeneration(config)
