@@ -15,7 +15,8 @@ import torch
 
 #: The library ships no types for these classes.
 _DIFFUSERS: Any = diffusers
-#: Settings by which pipelines compute the shift of a picture's size; they look for them in the scheduler's configuration.
+#: Settings by which pipelines compute the shift of a picture's size, and the noise level that the last step begins at; they are looked
+#: for in the scheduler's configuration.
 _SHIFTING = (
     "use_dynamic_shifting",
     "time_shift_type",
@@ -23,6 +24,7 @@ _SHIFTING = (
     "max_image_seq_len",
     "base_shift",
     "max_shift",
+    "shift_terminal",
 )
 _TRAILING = "trailing"
 
@@ -34,6 +36,10 @@ class _Flow:
     spacing: str | None = None
     #: How many steps from noise are left out before those that are drawn, for pipelines that have no strength of their own.
     left_out: int = 0
+
+    def stretch_shift_to_terminal(self, t: Any) -> Any:
+        """Return the noise levels of the steps with the last one where the model's own scheduler wants it; one step alone begins at noise."""
+        return t if len(t) == 1 else super().stretch_shift_to_terminal(t)  # type: ignore[misc]
 
     def _leave_out(self) -> None:
         if self.left_out:
@@ -81,7 +87,7 @@ class FlowHeun(_Flow, _DIFFUSERS.FlowMatchHeunDiscreteScheduler):  # type: ignor
             sigmas = np.linspace(self.sigma_max, least, num_inference_steps)
         shift = _shift(self.config, mu)
         levels = np.asarray(sigmas, np.float64)
-        levels = shift * levels / (1 + (shift - 1) * levels)
+        levels = _stretched(shift * levels / (1 + (shift - 1) * levels), self.config)
         once = torch.from_numpy(levels).to(dtype=torch.float32, device=device)
         twice = torch.cat([once[:1], once[1:].repeat_interleave(2)])
         self.timesteps = twice * self.config.num_train_timesteps
@@ -117,7 +123,16 @@ class _Multistep(_Flow):
             parent.set_timesteps(num_inference_steps, device=device, mu=mu)
         else:
             parent.set_timesteps(num_inference_steps, device=device)
+        self._stretch()
         self._leave_out()
+
+    def _stretch(self) -> None:
+        """Bring the last step's noise level to where the model's own scheduler has it."""
+        own: Any = self
+        if own.config.get("shift_terminal"):
+            levels = _stretched(own.sigmas[:-1], own.config)
+            own.timesteps = (levels * own.config.num_train_timesteps).to(own.timesteps)
+            own.sigmas = torch.cat([levels, own.sigmas[-1:]])
 
     def scale_noise(self, sample: torch.Tensor, timestep: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Return a picture's latents at the noise level where the run stands."""
@@ -142,6 +157,9 @@ class FlowSinglestep(_Multistep, _DIFFUSERS.DPMSolverSinglestepScheduler):  # ty
 
 class FlowUniPc(_Multistep, _DIFFUSERS.UniPCMultistepScheduler):  # type: ignore[misc]
     """UniPC."""
+
+    def _stretch(self) -> None:
+        """Do nothing: the class has done it."""
 
 
 #: By the class of diffusers that each is.
@@ -172,6 +190,14 @@ def keep_shifting(scheduler: Any, model_config: Mapping[str, Any]) -> None:
 
 def _trailing(steps: int) -> Any:
     return np.linspace(1.0, 1 / steps, steps)
+
+
+def _stretched(levels: Any, config: Any) -> Any:
+    """Return noise levels, falling, with the last at the configured one, as the classes that know of it do."""
+    terminal = config.get("shift_terminal")
+    if not terminal or len(levels) == 1:
+        return levels
+    return 1 - (1 - levels) * ((1 - terminal) / (1 - levels[-1]))
 
 
 def _by_size(config: Any) -> bool:

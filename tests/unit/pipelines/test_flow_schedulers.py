@@ -86,6 +86,20 @@ def test_shift_by_size_is_a_shift(name: str, noise: torch.Tensor) -> None:
     assert build(name, _BY_SIZE).config.get("max_shift") == 1.15
 
 
+@pytest.mark.parametrize("name", _FLOWING)
+def test_last_step_begins_where_the_models_own_scheduler_has_it(name: str, noise: torch.Tensor) -> None:
+    """Qwen-Image was trained to end at a noise level of 0.02 whatever the number of steps; one step alone begins at noise."""
+    scheduler = build(name, {**_BY_SIZE, "shift_terminal": 0.02})
+    for steps in (1, 8):
+        drawn = follow(scheduler, steps, noise, mu=0.9)
+        assert drawn.isfinite().all()
+        assert float(scheduler.sigmas[0]) > 0.98
+    levels = scheduler.sigmas[:-1].double()
+    assert float(levels[-1]) == pytest.approx(0.02, abs=1e-4)
+    assert torch.equal(levels, levels.sort(descending=True).values)
+    assert torch.allclose(scheduler.timesteps.double(), 1000 * levels, atol=1)
+
+
 def test_heun_without_given_levels_is_that_of_diffusers(noise: torch.Tensor) -> None:
     """Where the class of diffusers can be called, the numbers are its own."""
     plain: Any = diffusers.FlowMatchHeunDiscreteScheduler(shift=3.0)
