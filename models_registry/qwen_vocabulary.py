@@ -37,7 +37,16 @@ class Chat(NamedTuple):
 
 #: By family: what its prompts lie in. A model's own template is a program in a file of somebody else's, and never run.
 CHATS: Final[Mapping[str, Chat]] = MappingProxyType(
-    {"zimage": Chat("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n", 512)}
+    {
+        "zimage": Chat("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n", 512),
+        # What lies before the prompt takes 34 tokens; the transformer reads the 1024 behind them.
+        "qwenimage": Chat(
+            "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships"
+            " of the objects and background:<|im_end|>\n<|im_start|>user\n",
+            "<|im_end|>\n<|im_start|>assistant\n",
+            34 + 1024,
+        ),
+    }
 )
 
 

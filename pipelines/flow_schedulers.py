@@ -74,9 +74,11 @@ class FlowHeun(_Flow, _DIFFUSERS.FlowMatchHeunDiscreteScheduler):  # type: ignor
     """Ask twice a step, at noise levels that may be given and shifted by the picture's size."""
 
     def set_timesteps(
-        self, num_inference_steps: int, device: Any = None, sigmas: Any = None, mu: float | None = None
+        self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: float | None = None
     ) -> None:
         """Choose the noise levels of a run; all but the first are asked for twice."""
+        if num_inference_steps is None:
+            num_inference_steps = len(sigmas)
         num_inference_steps += self.left_out
         if self.spacing is not None:
             sigmas = _trailing(num_inference_steps) if self.spacing == _TRAILING else None

@@ -236,7 +236,9 @@ class Body:
     def _on_prepared(self, iterable: Iterable[Any] | None = None, total: int | None = None) -> _Bar:
         self.rounds = vars(self._pipe).get("_num_timesteps") or len(self._scheduler.timesteps)
         counted, planned = self.rounds if total is None else total, self._passes[self.number].steps
-        if counted != planned:
+        order = getattr(self._scheduler, "order", 1)
+        # Pipelines that hand a scheduler its noise levels take each of its rounds for a step.
+        if counted != planned and (order == 1 or self.rounds != planned * order - (order - 1)):
             raise RuntimeError(f"the pipeline takes {counted} steps where {planned} were planned")
         self._fresh = snapshot(self._scheduler)
         return _Bar(iterable)

@@ -21,7 +21,7 @@ from jobs.inputs import NO_INPUTS, Inputs
 from jobs.needs import needs_of
 from models_registry.entries import ModelEntry
 from models_registry.families import FAMILIES, FamilyFacts, Guidance, facts_of
-from models_registry.schedulers import SchedulerNameError, find_scheduler
+from models_registry.schedulers import SchedulerNameError, SchedulerSpec, find_scheduler
 from pipelines.adapters.adapted import Adapters
 from pipelines.adapters.keys import Component
 from pipelines.components import parts_of
@@ -183,10 +183,9 @@ class Family(ABC):
 
     def cost(self, parameters: DiffusionJob) -> Cost:
         """Estimate what one picture of the job asks of the device."""
-        variant = facts_of(self.entry)
+        variant, spec = facts_of(self.entry), self._spec(parameters)
         is_guided = variant.guidance is Guidance.CLASSIFIER_FREE and parameters.guidance_scale > 1
         rows = 2 if is_guided and not self.asks_apart else 1
-        spec = find_scheduler(parameters.scheduler, parameters.schedule_type, prediction=variant.prediction)
         # Second-order schedulers save the second call of the last step.
         calls = steps_per_picture(parameters) * spec.calls_per_step - (spec.calls_per_step - 1)
         if is_guided and self.asks_apart:
@@ -232,13 +231,17 @@ class Family(ABC):
             adapted.applied,
         )
 
-    def _scheduler(self, parameters: DiffusionJob, steps: int, seed: int) -> Any:
+    def _spec(self, parameters: DiffusionJob) -> SchedulerSpec:
+        """Return the scheduler that a job names, raising `DrawingFailed` where this model cannot draw by it."""
         try:
-            spec = find_scheduler(
+            return find_scheduler(
                 parameters.scheduler, parameters.schedule_type, prediction=facts_of(self.entry).prediction
             )
         except SchedulerNameError as error:
             raise DrawingFailed(error.message) from None
+
+    def _scheduler(self, parameters: DiffusionJob, steps: int, seed: int) -> Any:
+        spec = self._spec(parameters)
         key = (spec.label, steps if spec.class_name in STEP_BOUND else 0)
         if key not in self._templates:
             config = self.pipe.scheduler.config

@@ -26,7 +26,7 @@ from pipelines.previews import PreviewMatrix
 from pipelines.shelf import Shelf
 from pipelines.t5 import plain_text, t5_embeddings
 from pipelines.tasks.planning import plan_task
-from pipelines.tasks.setting import strength_for_flows
+from pipelines.tasks.setting import strength_by_levels
 
 #: The library ships no types for these classes.
 _DIFFUSERS: Any = diffusers
@@ -85,7 +85,7 @@ class Flux(Family):
         )
         setting = replace(
             setting,
-            strength=strength_for_flows,
+            strength=strength_by_levels(self._spec(parameters).calls_per_step),
             sized=frozenset({"txt2img", "img2img", "inpaint"}),
             reads_control=self.reads_control,
             plain_controls=frozenset(),

@@ -14,17 +14,18 @@ from jobs.contract import DiffusionJob
 from jobs.errors import DrawingFailed
 from jobs.geometry import Size
 from jobs.inputs import Inputs
-from jobs.prompts.attention import parse_attention
+from jobs.prompts.attention import unmarked
+from models_registry.qwen_vocabulary import CHATS
 from pipelines.adapters.keys import Component
 from pipelines.families.base import Family
 from pipelines.families.flux import unpacked
 from pipelines.families.pipes import PipeKey
 from pipelines.families.plan import Plan
 from pipelines.tasks.planning import plan_task
-from pipelines.tasks.setting import strength_for_flows
+from pipelines.tasks.setting import strength_by_levels
 
-#: Tokens that are read behind the beginning of the template.
-LONGEST: Final = 1024
+#: Tokens that the transformer reads: what lies before the prompt is not among them.
+_MOST: Final = 1024
 
 
 class QwenImage(Family):
@@ -52,8 +53,8 @@ class QwenImage(Family):
         arguments = {name: value for name, value in setting.arguments.items() if name != "guidance_scale"}
         setting = replace(
             setting,
-            arguments={**arguments, "true_cfg_scale": scale, "max_sequence_length": LONGEST},
-            strength=strength_for_flows,
+            arguments={**arguments, "true_cfg_scale": scale, "max_sequence_length": _MOST},
+            strength=strength_by_levels(self._spec(parameters).calls_per_step),
             sized=frozenset({"txt2img", "img2img", "inpaint"}),
             spatial=self._spatial,
         )
@@ -73,30 +74,25 @@ def prompt_embeddings(pipe: Any, prompt: str, negative_prompt: str | None) -> di
     texts = {"": prompt} if negative_prompt is None else {"": prompt, "negative_": negative_prompt}
     arguments = {}
     for start, text in texts.items():
-        hidden = _encode(pipe, without_marks(text))
+        hidden = _encode(pipe, unmarked(text))
         arguments[f"{start}prompt_embeds"] = hidden
         # Every token is there to be read; diffusers would wonder aloud without being told.
         arguments[f"{start}prompt_embeds_mask"] = torch.ones(hidden.shape[:2], dtype=torch.long, device=hidden.device)
     return arguments
 
 
-def without_marks(prompt: str) -> str:
-    """Return a prompt as it was written but for the marks of emphasis and breaks; a backslash keeps a bracket."""
-    return "".join(f"{' ' if segment.breaks else ''}{segment.text}" for segment in parse_attention(prompt))
-
-
 def _encode(pipe: Any, text: str) -> torch.Tensor:
     """Return what is said of each token of a prompt within its template, 1 x tokens x width."""
-    begins = pipe.prompt_template_encode_start_idx
-    tokens = pipe.tokenizer([pipe.prompt_template_encode.format(text)], return_tensors="pt", verbose=False)
-    count = tokens.input_ids.shape[1] - begins
-    if count > LONGEST:
+    chat = CHATS["qwenimage"]
+    tokens = pipe.tokenizer([chat.before + text + chat.behind], return_tensors="pt", verbose=False)
+    count = tokens.input_ids.shape[1]
+    if count > chat.longest:
         raise DrawingFailed(
-            f"the prompt has {count} tokens with what stands behind it, of which this model reads at most {LONGEST}"
+            f"the prompt has {count} tokens with those around it, of which this model reads at most {chat.longest}"
         )
     encoder = pipe.text_encoder
     tokens = tokens.to(encoder.device)
     # Without the last layer, which says for each token what word could follow: it is large, and nobody asks.
     hidden = encoder.model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, use_cache=False)[0]
-    said: torch.Tensor = hidden[:, begins:]
+    said: torch.Tensor = hidden[:, chat.longest - _MOST :]
     return said

@@ -27,6 +27,16 @@ def strength_for_flows(count: int, steps: int) -> float:
     return 1.0 if count >= steps else (count - 0.5) / steps
 
 
+def strength_by_levels(calls_per_step: int) -> Callable[[int, int], float]:
+    """Return the same for pipelines that hand a scheduler its noise levels: they take each of its rounds for a step."""
+
+    def strength(count: int, steps: int) -> float:
+        rounds = calls_per_step * steps - (calls_per_step - 1)
+        return 1.0 if count >= steps else 1 - (steps - count + 0.5) / rounds
+
+    return strength
+
+
 def _together(networks: Sequence[Any]) -> tuple[Any, Mapping[str, Any]]:
     cls: Any = diffusers.MultiControlNetModel
     return cls(list(networks)), {}

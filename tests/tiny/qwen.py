@@ -1,5 +1,6 @@
 """Qwen's tokenizer with few words: every byte, some joined letters, the marks of a chat and the published template around a prompt."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import transformers
@@ -24,12 +25,14 @@ TEMPLATE: Final = (
 )
 
 
-def qwen_tokenizer() -> Any:
-    """Return a tokenizer of Qwen's kind: a token for each byte, and a few for more."""
-    words = [*byte_symbols(), *dict.fromkeys(one + other for one, other in _MERGES)]
+def qwen_tokenizer(whole: Sequence[str] = ()) -> Any:
+    """Return a tokenizer of Qwen's kind: a token for each byte, and a few for more; each of the `whole` words is one."""
+    grown = [(word[:end], word[end]) for word in whole for end in range(1, len(word))]
+    merges = list(dict.fromkeys((*grown, *_MERGES)))
+    words = [*byte_symbols(), *dict.fromkeys(one + other for one, other in merges)]
     made = _TRANSFORMERS.Qwen2Tokenizer(
         vocab={word: number for number, word in enumerate(words)},
-        merges=list(_MERGES),
+        merges=merges,
         pad_token=MARKS[0],
         eos_token=MARKS[2],
         model_max_length=131072,

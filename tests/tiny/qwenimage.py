@@ -1,10 +1,9 @@
 """Qwen-Image at a width of 32: real parts and flags, two layers, random weights.
 
-Its VAE has all four levels, so that a cell of the latents is 8 pixels as in the published model; its tokenizer knows the words of the
-template, which has as many tokens as with the published one.
+Its VAE has all four levels, so that a cell of the latents is 8 pixels as in the published model.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -13,7 +12,8 @@ import diffusers
 import torch
 import transformers
 from safetensors.torch import save_file
-from tokenizers import pre_tokenizers
+
+from tests.tiny.qwen import qwen_tokenizer
 
 #: The libraries ship no types for these calls.
 _DIFFUSERS: Any = diffusers
@@ -21,12 +21,11 @@ _TRANSFORMERS: Any = transformers
 
 #: Widths of the transformer and of what reads the prompt, and the latent channels of the published model.
 WIDTH, TEXT, CHANNELS = 32, 48, 16
-_MARKS: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-#: Of the template; each is one token.
-_WORDS: Final = (
-    *("system", "Describe", "user", "assistant", " the", " image", " by", " detailing", " color", " shape", " size", " texture"),
-    *(" quantity", " text", " spatial", " relationships", " of", " objects", " and", " background"),
-)  # fmt: skip
+#: Of the template; each is one token, so that it has as many as with the published vocabulary.
+TEMPLATE_WORDS: Final = (
+    *("system", "Describe", "user", "assistant", "Ġthe", "Ġimage", "Ġby", "Ġdetailing", "Ġcolor", "Ġshape", "Ġsize"),
+    *("Ġtexture", "Ġquantity", "Ġtext", "Ġspatial", "Ġrelationships", "Ġof", "Ġobjects", "Ġand", "Ġbackground"),
+)
 
 
 def build_qwenimage(folder: Path, seed: int = 0) -> Path:
@@ -41,7 +40,7 @@ def build_qwenimage(folder: Path, seed: int = 0) -> Path:
             ),
             vae=_vae(),
             text_encoder=_text_encoder(),
-            tokenizer=tokenizer(),
+            tokenizer=qwen_tokenizer(TEMPLATE_WORDS),
         )
     pipe.save_pretrained(folder)
     return folder
@@ -66,25 +65,6 @@ BUILDERS: Final[Mapping[tuple[str, str], Callable[[Path], Path]]] = MappingProxy
 )
 
 
-def tokenizer() -> Any:
-    """Return a tokenizer of Qwen's kind that knows every byte and the words of the template."""
-    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = list(dict.fromkeys(merge for word in _WORDS for merge in _merges(word.replace(" ", "Ġ"))))
-    known = [*symbols, *(left + right for left, right in merges)]
-    made = _TRANSFORMERS.Qwen2Tokenizer(
-        vocab={piece: number for number, piece in enumerate(dict.fromkeys(known))},
-        merges=merges,
-        model_max_length=131072,
-    )
-    made.add_tokens([_TRANSFORMERS.AddedToken(mark, special=True) for mark in _MARKS])
-    return made
-
-
-def _merges(word: str) -> Iterator[tuple[str, str]]:
-    for end in range(1, len(word)):
-        yield word[:end], word[end]
-
-
 def _transformer() -> Any:
     return _DIFFUSERS.QwenImageTransformer2DModel(
         patch_size=2,
@@ -103,10 +83,10 @@ def _vae() -> Any:
 
 
 def _text_encoder() -> Any:
-    cutting = tokenizer()
+    tokens = qwen_tokenizer(TEMPLATE_WORDS)
     config = _TRANSFORMERS.Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": len(cutting),
+            "vocab_size": len(tokens),
             "hidden_size": TEXT,
             "intermediate_size": 2 * TEXT,
             "num_hidden_layers": 2,
@@ -114,8 +94,8 @@ def _text_encoder() -> Any:
             "num_key_value_heads": 1,
             "max_position_embeddings": 2048,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 4, 4]},
-            "bos_token_id": cutting.eos_token_id,
-            "eos_token_id": cutting.eos_token_id,
+            "bos_token_id": tokens.eos_token_id,
+            "eos_token_id": tokens.eos_token_id,
         },
         vision_config={
             "depth": 1,

@@ -234,6 +234,28 @@ def test_run_resumed_in_a_new_process_is_the_same(
         assert found.same(models.draw(_parameters(case, scheduler)))
 
 
+@pytest.mark.parametrize("model", ["sd3-medium", "flux-dev", "qwenimage"])
+@pytest.mark.parametrize("task", [{}, _IMG2IMG, {**_INPAINT, "strength": 0.6}], ids=["txt2img", "img2img", "inpaint"])
+def test_second_order_goes_round_twice_a_step(models: Models, model: str, task: dict[str, Any]) -> None:
+    """Whether a pipeline counts steps or rounds, as many steps are drawn as were asked for, and all but the last call twice."""
+    wanted = _parameters({"model": model, **task}, "Heun")
+    family = models.families[model]
+    before = family.counters.denoise_calls
+    state = models.prepare(wanted)
+    count = steps_per_picture(wanted)
+    assert state.total == count == (5 if not task else 3)
+    while state.phase == "denoise":
+        take_step(family, [state])
+    assert state.step == count
+    rounds = 2 * count - 1
+    assert family.counters.denoise_calls - before == rounds * (2 if family.asks_apart else 1)
+    # It ends where the method of first order does, if not by the same way.
+    euler = models.draw(_parameters({"model": model, **task}))
+    heun = end(family, state)
+    assert not heun.same(euler)
+    assert np.corrcoef(heun.latents.ravel(), euler.latents.ravel())[0, 1] > 0.9
+
+
 @pytest.mark.parametrize("task", [_IMG2IMG, {**_INPAINT, "strength": 0.6}], ids=["img2img", "inpaint"])
 def test_control_over_a_picture_is_that_of_no_control_at_weight_nothing(models: Models, task: dict[str, Any]) -> None:
     """Diffusers has no such pipeline for Stable Diffusion 3: ours adds to the plain task what the ControlNet says, and nothing else."""
