@@ -13,6 +13,9 @@ _PARTS: Final[Mapping[str, str]] = MappingProxyType(
         ".lora_mid.weight": "mid",
         ".lora_A.weight": "down",
         ".lora_B.weight": "up",
+        # Of adapters that peft holds, as some trainers write them.
+        ".lora_A.default.weight": "down",
+        ".lora_B.default.weight": "up",
         ".lora.down.weight": "down",
         ".lora.up.weight": "up",
         "_lora.down.weight": "down",

@@ -64,7 +64,7 @@ _MARKS: Final = (
     (re.compile(r"single_transformer_blocks_\d+_attn_to_qkv_mlp"), "FLUX.2"),
     (re.compile(r"single_transformer_blocks_\d"), "flux"),
     (re.compile(r"joint_blocks_\d"), "sd3"),
-    (re.compile(r"transformer_blocks_\d+_(?:img|txt)_(?:mlp|mod)"), "Qwen-Image"),
+    (re.compile(r"transformer_blocks_\d+_(?:img|txt)_(?:mlp|mod)"), "qwenimage"),
     (re.compile(r"(?:layers|noise_refiner|context_refiner)_\d+_(?:attention|feed_forward|adaLN)"), "Z-Image"),
     (re.compile(r"prior_"), "Stable Cascade"),
 )
@@ -83,12 +83,13 @@ _OWN: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
             r"(?:joint_blocks|transformer_blocks|x_embedder|y_embedder|t_embedder|context_embedder|pos_embed|time_text_embed|final_layer"
             r"|norm_out|proj_out)(?:_|$)"
         ),
+        "qwenimage": re.compile(r"(?:transformer_blocks|img_in|txt_in|time_text_embed|norm_out|proj_out)(?:_|$)"),
         "sd15": _UNET,
         "sd2": _UNET,
         "sdxl": _UNET,
     }
 )
-#: Both transformers in diffusers' names.
+#: Transformers that have blocks of one kind, in diffusers' names.
 _SHARED: Final = re.compile(r"transformer_blocks_(\d{1,4})_")
 #: Blocks of two streams that FLUX.1 has; the smallest Stable Diffusion 3 has 24.
 _FLUX_BLOCKS: Final = 19
@@ -122,7 +123,7 @@ def tell_family(path: Path, layers: Mapping[str, Parts], words: str) -> Made:
     strange = next((name for name in found.network if not own.match(name)), None)
     if strange is not None:
         raise Unrecognised(path, f"is a LoRA for a layer that {FAMILIES[family].title} does not have: {strange[:80]!r}")
-    if family in {"flux", "sd3"}:
+    if family in {"flux", "sd3", "qwenimage"}:
         return Made(family, _one(path, found.network, _TEXT_EMBEDDER), _one(path, found.network, _INNER))
     text_width = _text_width(path, family, found)
     if family != "sdxl" and family_of_width(text_width) not in {None, family}:
@@ -193,9 +194,14 @@ def _family(path: Path, found: _Layers, words: str) -> str:
 
 def _of_transformers(path: Path, network: Mapping[str, Parts], words: str) -> str:
     width = _one(path, network, _INNER)
+    blocks = max(int(match[1]) for name in network if (match := _SHARED.match(name)))
+    # As wide as FLUX.1, with three times its blocks.
+    if re.search("qwen", words, re.IGNORECASE) or (
+        width in _WIDTHS and _WIDTHS[width] == "flux" and blocks >= _FLUX_BLOCKS
+    ):
+        return "qwenimage"
     if width is not None and width in _WIDTHS:
         return _WIDTHS[width]
-    blocks = max(int(match[1]) for name in network if (match := _SHARED.match(name)))
     if blocks >= _FLUX_BLOCKS or re.search(r"sd[-_ ]?3|stable[-_ ]diffusion[-_ ]3", words, re.IGNORECASE):
         return "sd3"
     if re.search("flux", words, re.IGNORECASE):

@@ -73,7 +73,8 @@ def parse_key(name: str) -> Key | None:
     if read is None:
         return None
     for start, component, prefix in _COMPONENTS:
-        if read.layer.startswith(start):
+        # With its dot, which ends the name of a layer that lies in no block.
+        if f"{read.layer}.".startswith(start):
             return Key(component, layer_name(component, _plain(read.layer[len(prefix) :])), read.part)
     return None
 

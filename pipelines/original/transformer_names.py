@@ -94,12 +94,16 @@ _SD3_WHOLE: Final[Names] = MappingProxyType(
         "final_layer.linear": ("proj_out",),
     }
 )
+#: Of Qwen-Image, which has one set of names.
+_ITS_OWN: Final = re.compile(r"transformer_blocks\.\d+\.img_mod\.")
 _BLOCK: Final = re.compile(r"(single_)?transformer_blocks\.(\d+)\.")
 
 
 def transformer_names(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return the layers that each original name stands for, of a transformer with these module paths; those that it has."""
     known = set(paths)
+    if any(_ITS_OWN.match(path) for path in known):
+        return {}
     numbers = {(bool(found[1]), found[2]) for path in known if (found := _BLOCK.match(path))}
     doubles = sorted((number for single, number in numbers if not single), key=int)
     singles = sorted((number for single, number in numbers if single), key=int)

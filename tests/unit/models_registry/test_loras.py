@@ -204,6 +204,27 @@ FAMILIES: dict[str, tuple[Shapes, dict[str, str], str, int | None, int | None]] 
     "SD 3 native": (pair("diffusion_model.joint_blocks.0.context_block.attn.qkv", 2432, 7296), {}, "sd3", None, 2432),
     "SD 3 of diffusers": (pair(f"{_BLOCK}.add_q_proj", 1536, 1536), {}, "sd3", None, 1536),
     "SD 3.5 large of diffusers": (pair(f"{_BLOCK}.to_q", 2432, 2432), {}, "sd3", None, 2432),
+    "Qwen-Image of diffusers": (
+        pair("transformer.transformer_blocks.0.img_mlp.net.2", 12288, 3072), {}, "qwenimage", None, None,
+    ),
+    "Qwen-Image of ComfyUI": (
+        {**pair("diffusion_model.transformer_blocks.0.txt_mod.1", 128, 768), **pair("diffusion_model.transformer_blocks.0.attn.to_q", 128, 128)},
+        {}, "qwenimage", None, 128,
+    ),
+    "Qwen-Image of kohya": (
+        {**plain("lora_unet_transformer_blocks_0_img_mod_1", inputs=3072), **plain("lora_unet_txt_in", inputs=3584)},
+        {}, "qwenimage", 3584, None,
+    ),
+    "Qwen-Image of a trainer, attention alone": (
+        {
+            f"transformer_blocks.{block}.attn.add_q_proj.lora_{half}.default.weight": shape
+            for block in (0, 59) for half, shape in (("A", (4, 3072)), ("B", (3072, 4)))
+        },
+        {}, "qwenimage", None, 3072,
+    ),
+    "Qwen-Image by its words": (
+        pair(f"{_BLOCK}.to_q", 3072, 3072), {"modelspec.architecture": "Qwen-Image/lora"}, "qwenimage", None, 3072,
+    ),
     "a small SD 3 by its blocks": (pair("transformer.transformer_blocks.21.attn.to_q", 64, 64), {}, "sd3", None, 64),
     "a small SD 3.5 medium": (pair("transformer.transformer_blocks.0.attn2.to_q", 64, 64), {}, "sd3", None, 64),
     "a small SD 3 by its words": (
@@ -232,7 +253,11 @@ REFUSED: dict[str, tuple[Shapes, str, str]] = {
         "unrecognised",
         "FLUX.2",
     ),
-    "Qwen-Image": (pair("transformer.transformer_blocks.0.img_mlp.net.2", 64, 64), "unrecognised", "Qwen-Image"),
+    "a layer that Qwen-Image does not have": (
+        {**pair("transformer.transformer_blocks.0.img_mlp.net.2", 64, 64), **pair("transformer.single.0", 64, 64)},
+        "unrecognised",
+        "Qwen-Image does not have: 'single_0'",
+    ),
     "Z-Image": (pair("diffusion_model.layers.0.attention.to_q", 64, 64), "unrecognised", "Z-Image"),
     "Stable Cascade": (plain("lora_prior_unet_a"), "unrecognised", "Stable Cascade"),
     "T5 alone": (plain("lora_te3_encoder_block_0_layer_0_SelfAttention_q"), "unrecognised", "does not say of which"),
