@@ -134,7 +134,7 @@ OTHERS: Final[Mapping[str, str]] = MappingProxyType(
         "distilled_guidance_layer.": "Chroma",
         "double_stream_modulation_img.": "FLUX.2",
         "single_stream_modulation.": "FLUX.2",
-        "transformer_blocks.0.img_mod.": "Qwen-Image",
+        "transformer_blocks.0.img_mod.": "Qwen-Image in one file (as a folder in diffusers' layout it draws)",
         "layers.0.adaLN_modulation.": "Z-Image",
         "double_stream_blocks.": "HiDream",
         "double_layers.": "AuraFlow",

@@ -15,8 +15,8 @@ from tests.acceptance.tasks.conftest import Studio
 from tests.fleet_process import FleetProcess
 from tests.lora_layouts import make, write_kohya
 from tests.original_files import write_file
+from tests.tiny import qwenimage, unets
 from tests.tiny import transformers as flows
-from tests.tiny import unets
 
 #: The libraries ship no types for these calls.
 _DIFFUSERS: Any = diffusers
@@ -24,7 +24,8 @@ _TRANSFORMERS: Any = transformers
 
 #: By name: the family and the variant.
 VARIANTS: Final[Mapping[str, tuple[str, str]]] = {
-    f"tiny-{family}-{variant}": (family, variant) for family, variant in (*unets.CHECKPOINTS, *flows.BUILDERS)
+    f"tiny-{family}-{variant}": (family, variant)
+    for family, variant in (*unets.CHECKPOINTS, *flows.BUILDERS, *qwenimage.BUILDERS)
 }
 
 
@@ -42,7 +43,7 @@ def facts_of(name: str) -> VariantFacts:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with every variant's checkpoint."""
     folder = tmp_path_factory.mktemp("models")
-    builders = {**unets.CHECKPOINTS, **flows.BUILDERS}
+    builders = {**unets.CHECKPOINTS, **flows.BUILDERS, **qwenimage.BUILDERS}
     for name, key in VARIANTS.items():
         builders[key](folder / name)
     unets.build_sd2_controlnet(folder / "tiny-sd2-control")
@@ -51,6 +52,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flows.build_flux_controlnet(folder / "tiny-flux-control")
     for name in ("tiny-sd3-medium", "tiny-flux-dev"):
         flows.build_lora(folder / name, folder / f"{name}-lora.safetensors")
+    qwenimage.build_lora(folder / "tiny-qwenimage-base-lora.safetensors")
     for name in FILES:
         write_file(folder / name, folder / f"{name}-file.safetensors")
     _write_additions(folder)

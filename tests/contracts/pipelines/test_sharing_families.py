@@ -19,7 +19,7 @@ from pipelines.loading import load
 from pipelines.shelf import Shelf
 from tests.contracts.pipelines.lora_jobs import draw, finish
 from tests.storages import common, storage_bytes
-from tests.tiny import transformers, unets
+from tests.tiny import qwenimage, transformers, unets
 
 Make = Callable[..., Txt2ImgParameters]
 Build = Callable[[Path], Path]
@@ -34,7 +34,14 @@ def pair(counters: Counters, *folders: Path) -> list[Family]:
 
 
 @pytest.mark.parametrize(
-    "build", [unets.build_sd2_v, unets.build_sdxl, transformers.build_sd3_medium, transformers.build_flux_dev]
+    "build",
+    [
+        unets.build_sd2_v,
+        unets.build_sdxl,
+        transformers.build_sd3_medium,
+        transformers.build_flux_dev,
+        qwenimage.build_qwenimage,
+    ],
 )
 def test_models_of_a_family_share_all_but_what_differs(build: Build, tmp_path: Path, parameters: Make) -> None:
     """Two that differ in their VAEs are one and a VAE, in bytes of storage; their runs take turns, and each draws what it draws alone."""

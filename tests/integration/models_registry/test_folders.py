@@ -15,10 +15,10 @@ from models_registry.detection import detect
 from models_registry.entries import Kind, Layout
 from models_registry.families import FAMILIES
 from models_registry.refusals import ModelRefused
-from tests.tiny import transformers, unets
+from tests.tiny import qwenimage, transformers, unets
 
 Build = Callable[[Path], Path]
-BUILDERS: Mapping[tuple[str, str], Build] = {**unets.CHECKPOINTS, **transformers.BUILDERS}
+BUILDERS: Mapping[tuple[str, str], Build] = {**unets.CHECKPOINTS, **transformers.BUILDERS, **qwenimage.BUILDERS}
 #: Variants whose weights and settings are those of another one: their names tell them apart.
 NAMES = {("sd3", "3.5-large-turbo"): "sd3.5_large_turbo", ("flux", "depth"): "FLUX.1-Depth-dev"}
 TRANSFORMER = "transformer/diffusion_pytorch_model"
@@ -79,9 +79,11 @@ def test_detect_recognises_every_variant(copy: Copy, family: str, variant: str) 
     denoiser = load_file(folder / entry.components[0].name / "diffusion_pytorch_model.safetensors")
     config = json.loads((folder / entry.components[0].name / "config.json").read_text())
     assert entry.text_width == config.get("cross_attention_dim", config.get("joint_attention_dim"))
-    first = next(name for name in ("conv_in.weight", "x_embedder.weight", "pos_embed.proj.weight") if name in denoiser)
+    firsts = ("conv_in.weight", "x_embedder.weight", "pos_embed.proj.weight", "img_in.weight")
+    first = next(name for name in firsts if name in denoiser)
     assert entry.width == denoiser[first].shape[0]
-    assert entry.latent_channels == json.loads((folder / "vae/config.json").read_text())["latent_channels"]
+    vae = json.loads((folder / "vae/config.json").read_text())
+    assert entry.latent_channels == vae.get("latent_channels", vae.get("z_dim"))
     assert entry.latent_factor == 8
     if "sample_size" in config:
         assert entry.native_size == 8 * config["sample_size"]
@@ -220,6 +222,11 @@ def _both(folder: Path) -> None:
     whole.write_bytes(kept)
 
 
+def _inner(folder: Path, key: str, **values: Any) -> None:
+    path = folder / "text_encoder/config.json"
+    change(path, **{key: json.loads(path.read_text())[key] | values})
+
+
 DAMAGE: dict[str, tuple[Build, str, str, Callable[[Path], object]]] = {
     "a piece is away": (
         transformers.build_flux_dev,
@@ -348,6 +355,84 @@ DAMAGE: dict[str, tuple[Build, str, str, Callable[[Path], object]]] = {
         "unrecognised",
         "scheduler",
         lambda f: change(f / "scheduler/scheduler_config.json", prediction_type="v_prediction"),
+    ),
+    "Qwen-Image-Edit": (
+        qwenimage.build_qwenimage,
+        "unrecognised",
+        "transformer/config.json",
+        lambda f: change(f / "transformer/config.json", zero_cond_t=True),
+    ),
+    "Qwen-Image-Layered": (
+        qwenimage.build_qwenimage,
+        "unrecognised",
+        "transformer/config.json",
+        lambda f: change(f / "transformer/config.json", use_layer3d_rope=True),
+    ),
+    "guidance of nobody's Qwen-Image": (
+        qwenimage.build_qwenimage,
+        "unrecognised",
+        "transformer/config.json",
+        lambda f: change(f / "transformer/config.json", guidance_embeds=True),
+    ),
+    "channels of nobody's Qwen-Image": (
+        qwenimage.build_qwenimage,
+        "unrecognised",
+        "transformer/config.json",
+        lambda f: change(f / "transformer/config.json", in_channels=128),
+    ),
+    "another language model": (
+        qwenimage.build_qwenimage,
+        "config_invalid",
+        "transformer/config.json",
+        lambda f: _inner(f, "text_config", hidden_size=64),
+    ),
+    "code in a language model": (
+        qwenimage.build_qwenimage,
+        "config_key_refused",
+        "text_encoder/config.json",
+        lambda f: _inner(f, "text_config", attn_implementation="somebody/kernels"),
+    ),
+    "code in what sees pictures": (
+        qwenimage.build_qwenimage,
+        "config_key_refused",
+        "text_encoder/config.json",
+        lambda f: _inner(f, "vision_config", auto_map={}),
+    ),
+    "a VAE that does not say how it shrinks": (
+        qwenimage.build_qwenimage,
+        "config_invalid",
+        "vae/config.json",
+        lambda f: change(f / "vae/config.json", temperal_downsample=[True]),
+    ),
+    "a VAE of four colours": (
+        qwenimage.build_qwenimage,
+        "unrecognised",
+        "vae/config.json",
+        lambda f: change(f / "vae/config.json", input_channels=4),
+    ),
+    "a VAE without its spread": (
+        qwenimage.build_qwenimage,
+        "config_invalid",
+        "vae/config.json",
+        lambda f: change(f / "vae/config.json", latents_std=[1.0]),
+    ),
+    "a VAE of other latents": (
+        qwenimage.build_qwenimage,
+        "config_invalid",
+        "transformer/config.json",
+        lambda f: change(f / "vae/config.json", z_dim=8),
+    ),
+    "the VAE of FLUX": (
+        qwenimage.build_qwenimage,
+        "class_refused",
+        "model_index.json",
+        lambda f: change(f / "model_index.json", vae=["diffusers", "AutoencoderKL"]),
+    ),
+    "more words": (
+        qwenimage.build_qwenimage,
+        "weights_mismatch",
+        "text_encoder",
+        lambda f: _inner(f, "text_config", vocab_size=1000),
     ),
     "a variant that it cannot be": (
         unets.build_sdxl_v,

@@ -180,6 +180,28 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {"model": "sd3-medium", "vae": "flux-vae"}, "family_mismatch", "vae", ("a VAE for FLUX.1",),
     ),
     "a VAE of SDXL for SD 1": ({"model": "sd15-base", "vae": "sdxl-vae"}, "family_mismatch", "vae", ("a VAE for SDXL",)),
+    "a VAE of FLUX for Qwen-Image": (
+        {"model": "qwenimage-base", "vae": "flux-vae"}, "family_mismatch", "vae", ("a VAE for FLUX.1", "is Qwen-Image"),
+    ),
+    "a ControlNet for Qwen-Image": (
+        {"model": "qwenimage-base", "controls": [{"image": REF, "model": "qwenimage-net"}]},
+        "option_unsupported", "controls", ("Qwen-Image", "cannot be guided"),
+    ),
+    "an embedding for Qwen-Image": (
+        {"model": "qwenimage-base", "embeddings": ["sdxl-word"]}, "family_mismatch", "embeddings.0", ("for SDXL", "is Qwen-Image"),
+    ),
+    "clip_skip for Qwen-Image": (
+        {"model": "qwenimage-base", "clip_skip": 2}, "option_unsupported", "clip_skip", ("Qwen-Image reads its text encoders to the end",),
+    ),
+    "a LoRA of FLUX for Qwen-Image": (
+        {"model": "qwenimage-base", "loras": [{"name": "flux-lora"}]}, "family_mismatch", "loras.0.name", ("a LoRA for FLUX.1",),
+    ),
+    "a size off the step of Qwen-Image": (
+        {"model": "qwenimage-base", "width": 1336}, "size_unsupported", "width", ("multiple of 16 for Qwen-Image",),
+    ),
+    "a refiner for Qwen-Image": (
+        {"model": "qwenimage-base", "refiner": {"model": "sdxl-refiner"}}, "option_unsupported", "refiner", ("Qwen-Image",),
+    ),
     "a refiner for SD 1": (
         {"model": "sd15-base", "refiner": {"model": "sdxl-refiner"}}, "option_unsupported", "refiner", ("SDXL can be refined",),
     ),
