@@ -10,11 +10,15 @@ import pytest
 
 import reference_models
 from models_registry.entries import Component, Kind, Layout
+from tests.tiny.qwen import qwen_tokenizer
+from tests.tiny.qwenimage import TEMPLATE_WORDS
 from tests.tiny.transformers import t5_tokenizer
 
 REFERENCE = Path(reference_models.__file__).parent / "shapes-sd15"
 #: 512 tokens for the tiny T5: a mark for the beginning of the word, and its letters.
 LONG = "a" * 511
+#: One token more than Qwen-Image reads, for the tiny one.
+LONGER = "a" * 1020
 LATENTS: dict[str, Any] = {"native_size": 128, "latent_factor": 8, "latent_channels": 4}
 NOTHING: dict[str, Any] = {"native_size": 0, "latent_factor": 0, "latent_channels": 0}
 
@@ -35,6 +39,9 @@ def shelf(shared_world: Any) -> Any:
         t5_tokenizer().save_pretrained(shared_world.home / name / tokenizer)
         shared_world.add_model(name, family=family, variant=variant, path=shared_world.home / name, **LATENTS)
     shared_world.add_model("sd3-clip", family="sd3", variant="medium", path=REFERENCE)
+    qwen_tokenizer(TEMPLATE_WORDS).save_pretrained(shared_world.home / "qwenimage-here" / "tokenizer")
+    shared_world.add_model("qwenimage-here", family="qwenimage", path=shared_world.home / "qwenimage-here", **LATENTS)
+    shared_world.add_model("qwenimage-away", family="qwenimage", path=shared_world.home / "nowhere", **LATENTS)
     third = Component(name="text_encoder_3", bytes=1, parameters=1, dtype="F32")
     shared_world.add_model("sd3-spiece", family="sd3", variant="medium", path=REFERENCE, components=(third,))
     broken = shared_world.home / "broken" / "tokenizer"
@@ -95,6 +102,15 @@ def test_prompt_is_counted_as_t5_reads_it(count: Any, model: str, prompt: str, t
     assert (found["window"], found["prompt"]) == (511, {"tokens": tokens, "windows": 1})
 
 
+@pytest.mark.parametrize(
+    ("prompt", "tokens"), [("", 0), ("red", 1), ("a (red:1.3) <lora:any:0.5> BREAK b", 4), ("é" * 509, 1018)]
+)
+def test_prompt_is_counted_as_qwen_reads_it(count: Any, prompt: str, tokens: int) -> None:
+    """One window, of what the transformer reads without the five tokens behind the prompt: here nearly a token for each byte."""
+    found = count(prompt, "qwenimage-here")
+    assert (found["window"], found["prompt"]) == (1019, {"tokens": tokens, "windows": 1})
+
+
 def test_stable_diffusion_3_without_t5_counts_as_clip_does(count: Any) -> None:
     """In windows, of which there may be several."""
     found = count("circle " * 76, "sd3-clip")
@@ -107,17 +123,20 @@ def test_stable_diffusion_3_without_t5_counts_as_clip_does(count: Any) -> None:
         ("flux-here", {"prompt": LONG}, "prompt"),
         ("sd3-here", {"prompt": LONG}, "prompt"),
         ("sd3-here", {"prompt": "red", "negative_prompt": LONG}, "negative_prompt"),
+        ("qwenimage-here", {"prompt": LONGER}, "prompt"),
+        ("qwenimage-here", {"prompt": "red", "negative_prompt": LONGER}, "negative_prompt"),
     ],
 )
-def test_prompt_that_t5_does_not_read_to_its_end_is_refused(
+def test_prompt_that_is_not_read_to_its_end_is_refused(
     shared_live: Any, shelf: Any, model: str, asked: dict[str, Any], field: str
 ) -> None:
     """Before anything is stored, with its number of tokens and the limit."""
     with shared_live.client(shelf.key()) as client:
         answer = client.post("/v1/jobs?dry_run=1", json={"task": "txt2img", "model": model, **asked})
     assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "prompt_too_long", field)
-    assert "512 tokens" in answer.json()["detail"]
-    assert "at most 511" in answer.json()["detail"]
+    longest = 1019 if model == "qwenimage-here" else 511
+    assert f"{longest + 1} tokens" in answer.json()["detail"]
+    assert f"at most {longest}" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -125,6 +144,8 @@ def test_prompt_that_t5_does_not_read_to_its_end_is_refused(
     [
         ("flux-here", {"prompt": LONG[1:]}),
         ("sd3-here", {"prompt": "red", "negative_prompt": LONG, "guidance_scale": 1}),
+        ("qwenimage-here", {"prompt": LONGER[1:]}),
+        ("qwenimage-here", {"prompt": "red", "negative_prompt": LONGER, "guidance_scale": 1}),
         ("sd3-clip", {"prompt": LONG}),
         # Not known here: what draws it has the last word.
         ("flux", {"prompt": LONG}),
@@ -139,7 +160,7 @@ def test_prompt_that_is_read_to_its_end_is_admitted(
     assert answer.status_code == 200, answer.text
 
 
-@pytest.mark.parametrize("model", ["shapes-sd15", "flux", "broken", "sd3-spiece"])
+@pytest.mark.parametrize("model", ["shapes-sd15", "flux", "broken", "sd3-spiece", "qwenimage-away"])
 def test_count_that_cannot_be_known_is_null(count: Any, model: str) -> None:
     """Files on another host, T5 without a `tokenizer.json`, a damaged vocabulary: nothing is guessed."""
     assert count("a red circle", model) == {"model": model, "window": None, "prompt": None, "negative_prompt": None}
