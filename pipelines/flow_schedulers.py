@@ -38,7 +38,7 @@ class _Flow:
     left_out: int = 0
 
     def stretch_shift_to_terminal(self, t: Any) -> Any:
-        """Return the noise levels of the steps with the last one where the model's own scheduler wants it; one step alone begins at noise."""
+        """Return the steps' noise levels with the last one where the model's own scheduler wants it; one step alone begins at noise."""
         return t if len(t) == 1 else super().stretch_shift_to_terminal(t)  # type: ignore[misc]
 
     def _leave_out(self) -> None:

@@ -195,13 +195,13 @@ def _family(path: Path, found: _Layers, words: str) -> str:
 def _of_transformers(path: Path, network: Mapping[str, Parts], words: str) -> str:
     width = _one(path, network, _INNER)
     blocks = max(int(match[1]) for name in network if (match := _SHARED.match(name)))
+    by_width = None if width is None else _WIDTHS.get(width)
+    is_said = re.search("qwen", words, re.IGNORECASE) is not None
     # As wide as FLUX.1, with three times its blocks.
-    if re.search("qwen", words, re.IGNORECASE) or (
-        width in _WIDTHS and _WIDTHS[width] == "flux" and blocks >= _FLUX_BLOCKS
-    ):
+    if (is_said and by_width != "sd3") or (by_width == "flux" and blocks >= _FLUX_BLOCKS):
         return "qwenimage"
-    if width is not None and width in _WIDTHS:
-        return _WIDTHS[width]
+    if by_width is not None:
+        return by_width
     if blocks >= _FLUX_BLOCKS or re.search(r"sd[-_ ]?3|stable[-_ ]diffusion[-_ ]3", words, re.IGNORECASE):
         return "sd3"
     if re.search("flux", words, re.IGNORECASE):

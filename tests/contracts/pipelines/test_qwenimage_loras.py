@@ -1,4 +1,4 @@
-"""LoRAs of Qwen-Image in every layout of its trainers: the same numbers under other names draw the same bits, near to those of diffusers."""
+"""LoRAs of Qwen-Image in every layout of its trainers: the same numbers under other names draw the same bits, near those of diffusers."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

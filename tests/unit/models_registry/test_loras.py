@@ -208,7 +208,10 @@ FAMILIES: dict[str, tuple[Shapes, dict[str, str], str, int | None, int | None]] 
         pair("transformer.transformer_blocks.0.img_mlp.net.2", 12288, 3072), {}, "qwenimage", None, None,
     ),
     "Qwen-Image of ComfyUI": (
-        {**pair("diffusion_model.transformer_blocks.0.txt_mod.1", 128, 768), **pair("diffusion_model.transformer_blocks.0.attn.to_q", 128, 128)},
+        {
+            **pair("diffusion_model.transformer_blocks.0.txt_mod.1", 128, 768),
+            **pair("diffusion_model.transformer_blocks.0.attn.to_q", 128, 128),
+        },
         {}, "qwenimage", None, 128,
     ),
     "Qwen-Image of kohya": (
