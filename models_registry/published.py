@@ -88,6 +88,17 @@ _FLUX_TRANSFORMER: Final = _settings(
     guidance_embeds=True,
     axes_dims_rope=[16, 56, 56],
 )
+_QWENIMAGE_TRANSFORMER: Final = _settings(
+    _class_name="QwenImageTransformer2DModel",
+    patch_size=2,
+    in_channels=64,
+    out_channels=16,
+    num_layers=60,
+    attention_head_dim=128,
+    num_attention_heads=24,
+    joint_attention_dim=3584,
+    axes_dims_rope=[16, 56, 56],
+)
 _VAE: Final = _settings(
     _class_name="AutoencoderKL",
     block_out_channels=[128, 256, 512, 512],
@@ -166,6 +177,8 @@ _DYNAMIC_FLOW: Final = _settings(
     _FLOW, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, base_image_seq_len=256, max_image_seq_len=4096
 )
 
+_QWENIMAGE_FLOW: Final = _settings(_DYNAMIC_FLOW, shift=1.0, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02)
+
 #: What was published → the settings of each of its components. Variants of one architecture share theirs.
 PUBLISHED: Final[Mapping[str, Mapping[str, Settings]]] = MappingProxyType(
     {
@@ -209,5 +222,7 @@ PUBLISHED: Final[Mapping[str, Mapping[str, Settings]]] = MappingProxyType(
                 "scheduler": _DYNAMIC_FLOW,
             }
         ),
+        # Its files hold the network alone.
+        "qwenimage": MappingProxyType({"transformer": _QWENIMAGE_TRANSFORMER, "scheduler": _QWENIMAGE_FLOW}),
     }
 )

@@ -18,6 +18,7 @@ from pipelines.original.beside import read_beside
 from pipelines.original.component import Weights, below, build_text_encoder, build_unet, build_vae, vae_weights
 from pipelines.original.configs import component_config, read_config
 from pipelines.original.flows import FLOWS, read_flow_checkpoint
+from pipelines.original.networks import NETWORKS, read_network
 from pipelines.original.published import Published, published
 from pipelines.original.tokenizer import read_tokenizer
 from pipelines.reading import name_failure, quieten, read_tensors
@@ -84,6 +85,8 @@ def read_checkpoint(entry: ModelEntry, components: Components, dtype: torch.dtyp
     """Load a single file onto the components' device, raising `ModelMissing`, `ModelDamaged` (naming the file) or `OutOfMemory`."""
     if entry.family in FLOWS:
         return read_flow_checkpoint(entry, components, dtype)
+    if entry.family in NETWORKS:
+        return read_network(entry, components, dtype)
     quieten()
     layout = _REFINER if entry.variant == "refiner" else _LAYOUTS.get(entry.family)
     if layout is None:

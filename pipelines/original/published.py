@@ -65,6 +65,10 @@ _ROWS: Final[Mapping[str, tuple[str, Callable[[Settings], int]]]] = MappingProxy
             "img_in.weight",
             lambda settings: settings["num_attention_heads"] * settings["attention_head_dim"],
         ),
+        "QwenImageTransformer2DModel": (
+            "img_in.weight",
+            lambda settings: settings["num_attention_heads"] * settings["attention_head_dim"],
+        ),
     }
 )
 

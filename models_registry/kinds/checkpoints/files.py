@@ -45,6 +45,7 @@ _TITLES: Final[Mapping[str, str]] = MappingProxyType(
         "text_encoder": "text encoder",
         "text_encoder_2": "second text encoder",
         "text_encoder_3": "third text encoder",
+        "tokenizer": "tokenizer",
     }
 )
 
@@ -79,6 +80,7 @@ def from_file(header: Header, reads: Reads) -> Findings | None:
             raise Unrecognised(header.path, "has a network of no family that is known here")
         _refuse_pieces(header)
         return None
+    _refuse_relatives(header, original)
     if any(name.endswith(_QUANTISED) for name in header.tensors):
         raise Unrecognised(header.path, "has quantised weights, which are not supported yet; plain fp8 files are")
     context = _Context(header, original, config_folder(header.path), reads)
@@ -126,6 +128,12 @@ def _refuse_others(header: Header) -> None:
             raise Unrecognised(header.path, f"is a checkpoint of {title}, which is not supported yet")
 
 
+def _refuse_relatives(header: Header, original: Original) -> None:
+    for title, pattern in original.relatives.items():
+        if any(pattern.search(text) for text in _texts(header)):
+            raise Unrecognised(header.path, f"is a checkpoint of {title} by its name, which is not supported yet")
+
+
 def _refuse_pieces(header: Header) -> None:
     if any(name.startswith(_DIFFUSERS) for name in header.tensors):
         raise Unrecognised(
@@ -143,6 +151,7 @@ def _parts(context: _Context) -> Iterator[_Part]:
             yield part
         elif piece.component not in context.original.optional:
             missing.append(piece.component)
+    missing += [name for name in context.original.beside if not (context.folder / name).is_dir()]
     if missing:
         names = " and no ".join(_TITLES[name] for name in missing)
         raise Unrecognised(

@@ -1,9 +1,11 @@
 """How the files of each family are laid out that are no diffusers folder: which tensors tell a family, and where its components begin."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from models_registry.kinds.checkpoints.described import word
 from models_registry.kinds.unets import SD2_TEXT_WIDTH
 from models_registry.safetensors_header import Header
 from models_registry.weights import dimension
@@ -37,6 +39,10 @@ class Original(NamedTuple):
     settings: Callable[[Header, str], Mapping[str, Any]]
     #: Components that some files do without.
     optional: frozenset[str] = frozenset()
+    #: Components without weights that must lie beside the file: what they know is in no package.
+    beside: tuple[str, ...] = ()
+    #: Relatives whose tensors are called like these, and the words that tell them.
+    relatives: Mapping[str, re.Pattern[str]] = MappingProxyType({})
 
 
 def _unet_settings(header: Header, start: str) -> Mapping[str, Any]:
@@ -116,10 +122,24 @@ _FLUX: Final = Original(
     lambda _, __: "flux",
     _flux_settings,
 )
+#: Its network is passed on alone, under the names that diffusers has for it.
+_QWENIMAGE: Final = Original(
+    "qwenimage",
+    (
+        Piece("transformer", "QwenImageTransformer2DModel", (NETWORK, "")),
+        Piece("vae", "AutoencoderKLQwenImage", ()),
+        Piece("text_encoder", "Qwen2_5_VLForConditionalGeneration", ()),
+    ),
+    lambda _, __: "qwenimage",
+    _no_settings,
+    beside=("tokenizer",),
+    relatives=MappingProxyType({"Qwen-Image-Edit": word("edit"), "Qwen-Image-Layered": word("layered")}),
+)
 #: The beginnings of names that tell a family by its network; bare where a file holds the network alone.
 _BY_NETWORK: Final = (
     (_FLUX, (f"{NETWORK}double_blocks.", "double_blocks.")),
     (_SD3, (f"{NETWORK}joint_blocks.", "joint_blocks.")),
+    (_QWENIMAGE, (f"{NETWORK}transformer_blocks.0.img_mod.", "transformer_blocks.0.img_mod.")),
 )
 #: Of those that have a UNet, by what reads their prompts; a file without is told by what the UNet reads beside the prompt.
 _BY_TEXT: Final = (
@@ -134,7 +154,7 @@ OTHERS: Final[Mapping[str, str]] = MappingProxyType(
         "distilled_guidance_layer.": "Chroma",
         "double_stream_modulation_img.": "FLUX.2",
         "single_stream_modulation.": "FLUX.2",
-        "transformer_blocks.0.img_mod.": "Qwen-Image in one file (as a folder in diffusers' layout it draws)",
+        "__index_timestep_zero__": "Qwen-Image-Edit",
         "layers.0.adaLN_modulation.": "Z-Image",
         "double_stream_blocks.": "HiDream",
         "double_layers.": "AuraFlow",

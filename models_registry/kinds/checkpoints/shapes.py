@@ -121,6 +121,10 @@ _ORIGINAL: Final[Mapping[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]
         "CLIPTextModel": ((f"text_model.{_WORDS}", _WORDS, "token_embedding.weight"), (), None),
         "CLIPTextModelWithProjection": ((f"text_model.{_WORDS}", _WORDS, "token_embedding.weight"), (), None),
         "T5EncoderModel": (("shared.weight", "encoder.embed_tokens.weight"), (), None),
+        "QwenImageTransformer2DModel": (("img_in.weight",), (("txt_in.weight", "joint_attention_dim"),), 3584),
+        # These two lie beside files, and never in them.
+        "AutoencoderKLQwenImage": (("decoder.conv_in.weight",), (), None),
+        "Qwen2_5_VLForConditionalGeneration": (("model.embed_tokens.weight",), (), None),
     }
 )
 #: A vocabulary may have grown: only the width of its words tells.

@@ -1,5 +1,7 @@
 """What is Qwen-Image's own: how prompts are read, two calls a step, latents with an axis for frames."""
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from jobs.contract import DiffusionJob, parse_parameters
 from jobs.errors import DrawingFailed, ModelDamaged
 from jobs.inputs import Inputs
 from jobs.prompts.attention import unmarked
+from models_registry.bounded_files import Reads
+from models_registry.detection import detect
 from models_registry.entries import Kind
 from models_registry.qwen_vocabulary import CHATS
 from pipelines.analysis.texts import text_vector
@@ -178,6 +182,28 @@ def test_halves_are_those_with_room_for_large_numbers(family: Family) -> None:
     (picture,) = halved.finish([state])
     assert picture.array.std() > 1
     halved.close()
+
+
+def test_older_configurations_of_the_text_encoder_are_read(family: Family, tmp_path: Path) -> None:
+    """Those of published folders: the text's settings beside the rest or within and beside, and other names for some."""
+    folder = Path(shutil.copytree(family.entry.path, tmp_path / "older"))
+    path = folder / "text_encoder/config.json"
+    config = json.loads(path.read_text())
+    text = config.pop("text_config")
+    rope = text.pop("rope_parameters")
+    text |= {
+        "rope_scaling": {"mrope_section": rope["mrope_section"], "rope_type": "default", "type": "default"},
+        "rope_theta": rope["rope_theta"],
+        "vision_token_id": 151654,
+        "torch_dtype": config.pop("dtype"),
+    }
+    config["vision_config"] |= {"in_chans": 3, "spatial_patch_size": 14, "model_type": "qwen2_5_vl"}
+    right = _draw(family)
+    for written in (config | text | {"model_type": "qwen2_5_vl"}, text | config | {"text_config": text}):
+        path.write_text(json.dumps(written))
+        older = load(detect(folder, Reads()), "cpu")
+        assert _draw(older).same(right)
+        older.close()
 
 
 def test_its_text_encoder_places_texts(family: Family) -> None:

@@ -164,7 +164,20 @@ REFUSED: dict[str, tuple[Shapes, str, str]] = {
         "unrecognised",
         "Chroma",
     ),
-    "Qwen-Image": ({f"{UNET}transformer_blocks.0.img_mod.1.weight": (8, 8)}, "unrecognised", "Qwen-Image"),
+    "Qwen-Image alone": (
+        {
+            f"{UNET}transformer_blocks.0.img_mod.1.weight": (8, 8),
+            f"{UNET}img_in.weight": (3072, 64),
+            f"{UNET}txt_in.weight": (3072, 3584),
+        },
+        "unrecognised",
+        "no VAE and no text encoder and no tokenizer",
+    ),
+    "Qwen-Image-Edit": (
+        {"transformer_blocks.0.img_mod.1.weight": (8, 8), "__index_timestep_zero__": (1,)},
+        "unrecognised",
+        "Qwen-Image-Edit",
+    ),
     "FLUX.2": ({"single_stream_modulation.lin.weight": (8, 8), "double_blocks.0.a": (8, 8)}, "unrecognised", "FLUX.2"),
     "quantised": ({**checkpoint(), f"{UNET}out.2.weight.absmax": (8,)}, "unrecognised", "quantised"),
     "velocity": ({**checkpoint(), "v_pred": ()}, "unrecognised", "v_prediction"),

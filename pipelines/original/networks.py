@@ -1,0 +1,87 @@
+"""A file of a network alone, in diffusers' own names, and everything else beside it as folders: so Qwen-Image is passed on."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+import diffusers
+import torch
+import transformers
+
+from jobs.errors import ModelMissing
+from models_registry.entries import ModelEntry
+from models_registry.families import FAMILIES
+from models_registry.kinds.single_files import config_folder
+from pipelines.components import Components
+from pipelines.original.beside import read_beside
+from pipelines.original.component import below, build
+from pipelines.original.configs import component_config
+from pipelines.original.published import published
+from pipelines.precision import held_at
+from pipelines.reading import name_failure, quieten, read_tensors
+
+#: The libraries ship no types for these classes.
+_DIFFUSERS: Any = diffusers
+_TRANSFORMERS: Any = transformers
+_PREFIX: Final = "model.diffusion_model."
+
+
+class _Layout(NamedTuple):
+    """The classes of what a family draws with."""
+
+    pipeline: str
+    transformer: str
+    vae: str
+    text_encoder: str
+    tokenizer: str
+
+
+_LAYOUTS: Final[Mapping[str, _Layout]] = MappingProxyType(
+    {
+        "qwenimage": _Layout(
+            "QwenImagePipeline",
+            "QwenImageTransformer2DModel",
+            "AutoencoderKLQwenImage",
+            "Qwen2_5_VLForConditionalGeneration",
+            "Qwen2Tokenizer",
+        )
+    }
+)
+#: Families whose files are read here.
+NETWORKS: Final = frozenset(_LAYOUTS)
+
+
+def read_network(entry: ModelEntry, components: Components, dtype: torch.dtype) -> Any:
+    """Load a network and what lies beside it onto the components' device, raising `ModelMissing`, `ModelDamaged` or `OutOfMemory`."""
+    quieten()
+    layout, path, usual = _LAYOUTS[entry.family], entry.path, published(entry.family, entry.variant)
+    # What is small is looked at before what is large.
+    tokenizer = _tokenizer(entry, layout)
+    scheduler = name_failure(path, lambda: component_config(path, "scheduler", "", usual["scheduler"], {}))
+    stepping = getattr(diffusers, str(scheduler.get("_class_name")))
+    beside = {"vae": getattr(diffusers, layout.vae), "text_encoder": getattr(transformers, layout.text_encoder)}
+    parts = {
+        "transformer": components.settle(name_failure(path, lambda: _transformer(entry, layout, dtype))),
+        **{name: components.settle(read_beside(entry, name, cls, dtype)) for name, cls in beside.items()},
+        "tokenizer": tokenizer,
+        "scheduler": name_failure(path, lambda: stepping.from_config(scheduler)),
+    }
+    return name_failure(path, lambda: getattr(diffusers, layout.pipeline)(**parts))
+
+
+def _transformer(entry: ModelEntry, layout: _Layout, dtype: torch.dtype) -> Any:
+    weights, _ = read_tensors(entry.path)
+    own = below(weights, _PREFIX) or weights
+    usual = published(entry.family, entry.variant)["transformer"]
+    config = component_config(entry.path, "transformer", FAMILIES[entry.family].title, usual, own)
+    cls = getattr(_DIFFUSERS, layout.transformer)
+    held = held_at(entry.family, "transformer", config, dtype)
+    return build(entry.path, lambda: cls.from_config(config), own, held)
+
+
+def _tokenizer(entry: ModelEntry, layout: _Layout) -> Any:
+    folder = config_folder(entry.path) / "tokenizer"
+    if not folder.is_dir():
+        raise ModelMissing(f"{entry.path} has no tokenizer beside it, as {folder.parent.name}/{folder.name}")
+    cls = getattr(_TRANSFORMERS, layout.tokenizer)
+    return name_failure(folder, lambda: cls.from_pretrained(folder, local_files_only=True))
