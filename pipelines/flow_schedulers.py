@@ -64,8 +64,10 @@ class FlowEuler(_Flow, _DIFFUSERS.FlowMatchEulerDiscreteScheduler):  # type: ign
         """Choose the noise levels of a run."""
         if num_inference_steps is not None:
             num_inference_steps += self.left_out
-            if self.spacing is not None:
-                sigmas = _trailing(num_inference_steps) if self.spacing == _TRAILING else None
+        if self.spacing is not None:
+            # Pipelines that bring levels of their own do not say how many.
+            num_inference_steps = len(sigmas) if num_inference_steps is None else num_inference_steps
+            sigmas = _trailing(num_inference_steps) if self.spacing == _TRAILING else None
         super().set_timesteps(num_inference_steps, device=device, sigmas=sigmas, mu=mu, timesteps=timesteps)
         self._leave_out()
 

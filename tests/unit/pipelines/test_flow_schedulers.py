@@ -122,6 +122,17 @@ def test_simple_spacing_is_that_of_flux_and_normal_that_of_stable_diffusion(name
     assert not torch.equal(built["normal"].sigmas, built["simple"].sigmas)
 
 
+@pytest.mark.parametrize("name", ["Euler", "Heun"])
+@pytest.mark.parametrize("kind", [None, "simple", "normal"])
+def test_levels_without_their_number_are_as_many_steps(name: str, kind: str | None) -> None:
+    """Pipelines that bring levels do not say how many there are."""
+    given = np.linspace(1.0, 1 / 6, 6)
+    one, other = build(name, kind=kind), build(name, kind=kind)
+    one.set_timesteps(sigmas=given)
+    other.set_timesteps(6, sigmas=given)
+    assert torch.equal(one.sigmas, other.sigmas)
+
+
 @pytest.mark.parametrize("name", _FLOWING)
 def test_pictures_are_noised_to_where_the_run_begins(name: str) -> None:
     """Whatever the class, a run over a picture begins at the level of its first step."""
