@@ -96,8 +96,8 @@ PROMPT_ENDPOINTS: Final = (
         "POST", "/v1/prompts/tokens", "countTokens", "Count the tokens of a prompt", "jobs", count_tokens,
         description=(
             "As the model's own text encoder counts them: a prompt longer than `window` is read in several windows, one behind the other. "
-            "T5, which reads them for Stable Diffusion 3 and FLUX.1, and Qwen, which does for Qwen-Image, have one window, and a longer "
-            "prompt is refused at submit. "
+            "T5, which reads them for Stable Diffusion 3 and FLUX.1, and Qwen, which does for FLUX.2 and Qwen-Image, have one window, "
+            "and a longer prompt is refused at submit. "
             "Null where this server cannot know: the model's files lie on another host, or hold T5's vocabulary as `spiece.model` alone."
         ),
         body=Body(models=(CountTokens,), parse=CountTokens.model_validate, example={"prompt": "a red circle on a blue background"}),

@@ -18,8 +18,8 @@ LATER_PIPELINES: Mapping[str, str] = MappingProxyType(
     {
         "AuraFlowPipeline": "AuraFlow",
         "ChromaPipeline": "Chroma",
-        "Flux2KleinPipeline": "FLUX.2 klein",
-        "Flux2Pipeline": "FLUX.2",
+        "Flux2KleinKVPipeline": "FLUX.2 klein with kept pictures",
+        "Flux2Pipeline": "FLUX.2 dev",
         "FluxKontextPipeline": "FLUX.1 Kontext",
         "FluxPriorReduxPipeline": "FLUX.1 Redux",
         "HiDreamImagePipeline": "HiDream",
@@ -64,10 +64,13 @@ CLASSES: Final[Mapping[str, PartClass]] = MappingProxyType(
         "UNet2DConditionModel": PartClass(keys.UNET_KEYS, DIFFUSERS_WEIGHTS),
         "SD3Transformer2DModel": PartClass(keys.SD3_TRANSFORMER_KEYS, DIFFUSERS_WEIGHTS),
         "FluxTransformer2DModel": PartClass(keys.FLUX_TRANSFORMER_KEYS, DIFFUSERS_WEIGHTS),
+        "Flux2Transformer2DModel": PartClass(keys.FLUX2_TRANSFORMER_KEYS, DIFFUSERS_WEIGHTS),
         "AutoencoderKL": PartClass(keys.VAE_KEYS, DIFFUSERS_WEIGHTS),
+        "AutoencoderKLFlux2": PartClass(keys.FLUX2_VAE_KEYS, DIFFUSERS_WEIGHTS),
         "CLIPTextModel": PartClass(keys.CLIP_TEXT_KEYS, TRANSFORMERS_WEIGHTS, "clip_text_model"),
         "CLIPTextModelWithProjection": PartClass(keys.CLIP_TEXT_KEYS, TRANSFORMERS_WEIGHTS, "clip_text_model"),
         "T5EncoderModel": PartClass(keys.T5_KEYS, TRANSFORMERS_WEIGHTS, "t5"),
+        "Qwen3ForCausalLM": PartClass(keys.QWEN3_KEYS, TRANSFORMERS_WEIGHTS, "qwen3"),
         "QwenImageTransformer2DModel": PartClass(keys.QWENIMAGE_TRANSFORMER_KEYS, DIFFUSERS_WEIGHTS),
         "AutoencoderKLQwenImage": PartClass(keys.QWENIMAGE_VAE_KEYS, DIFFUSERS_WEIGHTS),
         "Qwen2_5_VLForConditionalGeneration": PartClass(
@@ -97,6 +100,10 @@ SCHEDULER_CLASSES: Final = (
 )
 #: Of networks that predict the velocity of a flow.
 FLOW_SCHEDULER_CLASSES: Final = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
+
+
+#: A pipeline's setting: its model was taught to draw in a few steps, and guidance does nothing.
+IS_DISTILLED: Final = "is_distilled"
 
 
 class FolderLayout(NamedTuple):
@@ -205,6 +212,19 @@ _FLUX: Final = FolderLayout(
     ),
     optional=frozenset({"feature_extractor", "image_encoder"}),
 )
+_FLUX2: Final = FolderLayout(
+    weights=("transformer", "vae", "text_encoder"),
+    components=MappingProxyType(
+        {
+            "transformer": _of(_DIFFUSERS, "Flux2Transformer2DModel"),
+            "vae": _of(_DIFFUSERS, "AutoencoderKLFlux2"),
+            "text_encoder": _of(_TRANSFORMERS, "Qwen3ForCausalLM"),
+            "tokenizer": _QWEN_TOKENIZER,
+            "scheduler": _FLOW_SCHEDULERS,
+        }
+    ),
+    settings=frozenset({IS_DISTILLED}),
+)
 _QWENIMAGE: Final = FolderLayout(
     weights=("transformer", "vae", "text_encoder"),
     components=MappingProxyType(
@@ -219,7 +239,7 @@ _QWENIMAGE: Final = FolderLayout(
 )
 #: By family; Stable Diffusion 1.x and 2.x share theirs.
 LAYOUTS: Final[Mapping[str, FolderLayout]] = MappingProxyType(
-    {"sd15": _SD, "sd2": _SD, "sdxl": _SDXL, "sd3": _SD3, "flux": _FLUX, "qwenimage": _QWENIMAGE}
+    {"sd15": _SD, "sd2": _SD, "sdxl": _SDXL, "sd3": _SD3, "flux": _FLUX, "flux2": _FLUX2, "qwenimage": _QWENIMAGE}
 )
 
 TOKENIZER_FILES: Final = (

@@ -89,6 +89,21 @@ QWENIMAGE_VAE_KEYS = _DIFFUSERS_KEYS | _words(
     """
 )
 
+FLUX2_TRANSFORMER_KEYS = _DIFFUSERS_KEYS | _words(
+    """
+    attention_head_dim axes_dims_rope eps guidance_embeds in_channels joint_attention_dim mlp_ratio num_attention_heads
+    num_layers num_single_layers out_channels patch_size rope_theta timestep_guidance_channels
+    """
+)
+
+FLUX2_VAE_KEYS = _DIFFUSERS_KEYS | _words(
+    """
+    act_fn batch_norm_eps batch_norm_momentum block_out_channels decoder_block_out_channels down_block_types
+    force_upcast in_channels latent_channels layers_per_block mid_block_add_attention norm_num_groups out_channels
+    patch_size sample_size up_block_types use_post_quant_conv use_quant_conv
+    """
+)
+
 #: Of every model of transformers, with the keys that older versions wrote into every configuration.
 _TRANSFORMERS_KEYS = _words(
     """
@@ -139,6 +154,14 @@ _QWEN25_VISION_KEYS = _TRANSFORMERS_KEYS | _words(
 #: Older versions wrote the settings of the text beside those of the whole, too.
 QWEN25_VL_KEYS = _QWEN25_TEXT_KEYS | _words("text_config vision_config")
 QWEN25_VL_INNER_KEYS = MappingProxyType({"text_config": _QWEN25_TEXT_KEYS, "vision_config": _QWEN25_VISION_KEYS})
+
+QWEN3_KEYS = _TRANSFORMERS_KEYS | _words(
+    """
+    attention_bias attention_dropout head_dim hidden_act hidden_size initializer_range intermediate_size layer_types
+    max_position_embeddings max_window_layers num_attention_heads num_hidden_layers num_key_value_heads rms_norm_eps
+    rope_parameters rope_scaling rope_theta sliding_window use_cache use_sliding_window
+    """
+)
 
 #: Of every scheduler: a folder's scheduler is exchanged for others, which take over what they know.
 SCHEDULER_KEYS = _DIFFUSERS_KEYS | _words(

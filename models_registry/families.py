@@ -261,9 +261,36 @@ _QWENIMAGE: Final = FamilyFacts(
     takes_clip_skip=False,
 )
 
+_FLUX2: Final = FamilyFacts(
+    name="flux2",
+    title="FLUX.2",
+    variants=MappingProxyType(
+        {
+            "klein": VariantFacts(
+                "FLUX.2 klein", _ANY, 4, 0.0, "Euler", Guidance.NONE, Prediction.FLOW, takes_controlnets=False
+            ),
+            "klein-base": VariantFacts(
+                "FLUX.2 klein base", _ANY, 50, 4.0, "Euler", prediction=Prediction.FLOW, takes_controlnets=False
+            ),
+        }
+    ),
+    adapters=frozenset({Kind.LORA}),
+    size_step=16,
+    min_side=64,
+    max_side=2048,
+    native_size=1024,
+    # Of the VAE; the transformer sees four of its cells as one of 128 channels.
+    latent_channels=32,
+    latent_factor=8,
+    activation_bytes_per_pixel=2_500,
+    # Whether it is distilled stands beside the class.
+    pipeline_classes=MappingProxyType({"Flux2KleinPipeline": None}),
+    takes_clip_skip=False,
+)
+
 #: The least demanding first.
 FAMILIES: Final[Mapping[str, FamilyFacts]] = MappingProxyType(
-    {family.name: family for family in (_SD15, _SD2, _SDXL, _SD3, _FLUX, _QWENIMAGE)}
+    {family.name: family for family in (_SD15, _SD2, _SDXL, _SD3, _FLUX, _FLUX2, _QWENIMAGE)}
 )
 
 

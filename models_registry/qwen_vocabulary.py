@@ -39,6 +39,8 @@ class Chat(NamedTuple):
 CHATS: Final[Mapping[str, Chat]] = MappingProxyType(
     {
         "zimage": Chat("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n", 512),
+        # Without thinking.
+        "flux2": Chat("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n", 512),
         # What lies before the prompt takes 34 tokens; the transformer reads the 1024 behind them.
         "qwenimage": Chat(
             "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships"

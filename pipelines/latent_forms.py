@@ -1,5 +1,7 @@
 """What latents of a VAE are like, and how they become those that a denoiser sees: by one shift and scale, or a mean and spread a channel.
 
+Where a denoiser sees several cells as one, each place in it has a mean and a spread of its own.
+
 VAEs that were made for films have an axis for frames before height and width; a picture is a film of one.
 """
 
@@ -51,7 +53,10 @@ def pictures_in(vae: Any, decoded: torch.Tensor) -> torch.Tensor:
 
 
 def _mean_and_spread(vae: Any, latents: torch.Tensor) -> tuple[Any, Any]:
-    """Return what lies in the middle of a VAE's latents, and how far they spread, by channel where they differ."""
+    """Return what lies in the middle of a VAE's latents, and how far they spread, by channel and place where they differ."""
+    if hasattr(vae, "bn"):
+        deviation = torch.sqrt(vae.bn.running_var + vae.config.batch_norm_eps)
+        return _tiled(vae, vae.bn.running_mean, latents), _tiled(vae, deviation, latents)
     if not has_frames(vae):
         return getattr(vae.config, "shift_factor", None) or 0.0, 1 / vae.config.scaling_factor
     mean, spread = (
@@ -59,3 +64,11 @@ def _mean_and_spread(vae: Any, latents: torch.Tensor) -> tuple[Any, Any]:
         for figures in (vae.config.latents_mean, vae.config.latents_std)
     )
     return mean, spread
+
+
+def _tiled(vae: Any, figures: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """Return figures of the cells that are seen as one, channel by channel, laid over latents."""
+    rows, columns = vae.config.patch_size
+    channels, height, width = latents.shape[-3:]
+    cell = figures.to(latents.device, latents.dtype).view(channels, rows, columns)
+    return cell.repeat(1, height // rows, width // columns)

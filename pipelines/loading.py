@@ -14,6 +14,7 @@ from pipelines.checkpoints import read_pipe
 from pipelines.engine.engine import Counters
 from pipelines.families.base import Family
 from pipelines.families.flux import Flux
+from pipelines.families.flux2 import Flux2
 from pipelines.families.qwenimage import QwenImage
 from pipelines.families.sd2 import StableDiffusion2
 from pipelines.families.sd3 import StableDiffusion3
@@ -33,6 +34,7 @@ FAMILY_CLASSES: Mapping[str, type[Family]] = MappingProxyType(
             StableDiffusionXL,
             StableDiffusion3,
             Flux,
+            Flux2,
             QwenImage,
         )
     }

@@ -82,9 +82,9 @@ def _controls(asked: list[Control], entry: ModelEntry, models: Models) -> Iterat
         _check_own_control(asked, entry)
     elif asked and not facts.takes_controlnets:
         guided = [each.title for each in FAMILIES[entry.family].variants.values() if each.takes_controlnets]
+        able = f"of its family these can: {', '.join(guided)}" if guided else "none of its family can"
         raise OptionUnsupported(
-            f"{entry.name} ({facts.title}) cannot be guided by ControlNets; of its family these can: {', '.join(guided)}.",
-            field="controls",
+            f"{entry.name} ({facts.title}) cannot be guided by ControlNets; {able}.", field="controls"
         )
     for place, control in enumerate(asked):
         own = f"controls.{place}"

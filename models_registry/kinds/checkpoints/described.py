@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from models_registry.recommendations import FILE
@@ -32,6 +33,8 @@ class Told(NamedTuple):
     variant: str | None = None
     #: Texts in which a word may tell the variant, the most trustworthy first: the file's own metadata, then its name.
     texts: tuple[str, ...] = ()
+    #: Settings of the pipeline itself, as a folder's `model_index.json` has them.
+    settings: Mapping[str, object] = MappingProxyType({})
 
 
 def choose(

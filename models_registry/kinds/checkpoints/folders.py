@@ -13,7 +13,7 @@ from models_registry.entries import Kind
 from models_registry.families import FAMILIES, FamilyFacts, Prediction
 from models_registry.findings import Findings
 from models_registry.kinds import parts
-from models_registry.kinds.checkpoints import flux, qwenimage, sd, sd3, sdxl
+from models_registry.kinds.checkpoints import flux, flux2, qwenimage, sd, sd3, sdxl
 from models_registry.kinds.checkpoints.described import Described, Told
 from models_registry.kinds.checkpoints.shapes import expected
 from models_registry.kinds.parts import SCHEDULER, Configs
@@ -30,6 +30,7 @@ DESCRIBE: Final[Mapping[str, Callable[[Configs, Told], Described]]] = MappingPro
         "sdxl": sdxl.describe,
         "sd3": sd3.describe,
         "flux": flux.describe,
+        "flux2": flux2.describe,
         "qwenimage": qwenimage.describe,
     }
 )
@@ -58,7 +59,7 @@ def from_folder(index: Config, reads: Reads) -> Findings:
     ]
     hints = read_recommendations(folder, reads)
     # The shapes are only looked at once everything else is sound: a header may be long.
-    described = DESCRIBE[family.name](configs, Told(folder, hints.variant, (folder.name,)))
+    described = DESCRIBE[family.name](configs, Told(folder, hints.variant, (folder.name,), _settings(index, layout)))
     check_scheduler(folder, hints, FAMILIES[described.family].variants[described.variant])
     weights = {
         name: read_weights(folder / name, CLASSES[named[name]].weights, reads)
@@ -117,6 +118,10 @@ def _components(index: Config, layout: FolderLayout) -> dict[str, str]:
     if missing:
         raise ConfigInvalid(index.path, f"names no {' and no '.join(missing)}")
     return found
+
+
+def _settings(index: Config, layout: FolderLayout) -> Mapping[str, object]:
+    return {name: value for name, value in index.values.items() if name in layout.settings}
 
 
 def _partner(component: str) -> str:

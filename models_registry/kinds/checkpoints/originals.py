@@ -152,8 +152,8 @@ _READS_TEXT: Final = "attn2.to_k.weight"
 OTHERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "distilled_guidance_layer.": "Chroma",
-        "double_stream_modulation_img.": "FLUX.2",
-        "single_stream_modulation.": "FLUX.2",
+        "double_stream_modulation_img.": "FLUX.2 in one file (as a folder in diffusers' layout it draws)",
+        "single_stream_modulation.": "FLUX.2 in one file (as a folder in diffusers' layout it draws)",
         "__index_timestep_zero__": "Qwen-Image-Edit",
         "layers.0.adaLN_modulation.": "Z-Image",
         "double_stream_blocks.": "HiDream",

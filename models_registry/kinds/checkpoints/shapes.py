@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from models_registry.configs import Config
-from models_registry.kinds.checkpoints import flux, qwenimage, sd3
+from models_registry.kinds.checkpoints import flux, flux2, qwenimage, sd3
 from models_registry.kinds.parts import Configs
 
 
@@ -45,6 +45,19 @@ def _flux(config: Config) -> tuple[int, int]:
     return flux.inner_width(config), config.whole("in_channels", 64)
 
 
+def _flux2(config: Config) -> tuple[int, int]:
+    return flux2.inner_width(config), config.whole("in_channels", 128)
+
+
+def _flux2_vae(config: Config) -> tuple[int, int]:
+    key = "decoder_block_out_channels" if config.values.get("decoder_block_out_channels") else "block_out_channels"
+    return config.wholes(key)[-1], config.whole("latent_channels", 32)
+
+
+def _qwen3(config: Config) -> tuple[int, int]:
+    return config.whole("vocab_size"), config.whole("hidden_size")
+
+
 def _qwenimage(config: Config) -> tuple[int, int]:
     return qwenimage.inner_width(config), config.whole("in_channels", 64)
 
@@ -63,10 +76,13 @@ _LAYERS: Final[Mapping[str, tuple[tuple[str, ...], Callable[[Config], tuple[int,
         "UNet2DConditionModel": (("conv_in.weight",), _unet),
         "SD3Transformer2DModel": (("pos_embed.proj.weight",), _sd3),
         "FluxTransformer2DModel": (("x_embedder.weight",), _flux),
+        "Flux2Transformer2DModel": (("x_embedder.weight",), _flux2),
         "AutoencoderKL": (("decoder.conv_in.weight",), _vae),
+        "AutoencoderKLFlux2": (("decoder.conv_in.weight",), _flux2_vae),
         "CLIPTextModel": ((_WORDS, f"text_model.{_WORDS}"), _clip),
         "CLIPTextModelWithProjection": ((f"text_model.{_WORDS}", _WORDS), _clip),
         "T5EncoderModel": (("shared.weight", "encoder.embed_tokens.weight"), _t5),
+        "Qwen3ForCausalLM": (("model.embed_tokens.weight",), _qwen3),
         "QwenImageTransformer2DModel": (("img_in.weight",), _qwenimage),
         "AutoencoderKLQwenImage": (("decoder.conv_in.weight",), _qwenimage_vae),
         # Newer versions of its library keep what reads text and what sees pictures apart.

@@ -15,7 +15,7 @@ from tests.acceptance.tasks.conftest import Studio
 from tests.fleet_process import FleetProcess
 from tests.lora_layouts import make, write_kohya
 from tests.original_files import write_file
-from tests.tiny import qwenimage, unets
+from tests.tiny import flux2, qwenimage, unets
 from tests.tiny import transformers as flows
 
 #: The libraries ship no types for these calls.
@@ -25,7 +25,7 @@ _TRANSFORMERS: Any = transformers
 #: By name: the family and the variant.
 VARIANTS: Final[Mapping[str, tuple[str, str]]] = {
     f"tiny-{family}-{variant}": (family, variant)
-    for family, variant in (*unets.CHECKPOINTS, *flows.BUILDERS, *qwenimage.BUILDERS)
+    for family, variant in (*unets.CHECKPOINTS, *flows.BUILDERS, *flux2.BUILDERS, *qwenimage.BUILDERS)
 }
 
 
@@ -43,7 +43,7 @@ def facts_of(name: str) -> VariantFacts:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with every variant's checkpoint."""
     folder = tmp_path_factory.mktemp("models")
-    builders = {**unets.CHECKPOINTS, **flows.BUILDERS, **qwenimage.BUILDERS}
+    builders = {**unets.CHECKPOINTS, **flows.BUILDERS, **flux2.BUILDERS, **qwenimage.BUILDERS}
     for name, key in VARIANTS.items():
         builders[key](folder / name)
     unets.build_sd2_controlnet(folder / "tiny-sd2-control")

@@ -1,6 +1,6 @@
 """Models that predict a flow through the step engine, bit for bit: however a run is stepped, its numbers are those of diffusers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +16,10 @@ from models_registry.entries import Kind, Layout, ModelEntry
 from pipelines.families.base import Family
 from pipelines.loading import load
 from tests.contracts.pipelines.flow_calls import EDGES, HEIGHT, HOLE, PICTURES, SOURCE, WIDTH, PlainFlows, png
+from tests.contracts.pipelines.flux2_calls import PlainFlux2
 from tests.contracts.pipelines.resuming import Interrupted
 from tests.contracts.pipelines.running import Result, end, take_step
+from tests.tiny import flux2
 from tests.tiny import transformers as tiny
 from tests.tiny.qwenimage import build_qwenimage
 
@@ -71,6 +73,13 @@ _CASES: Mapping[str, dict[str, Any]] = {
     },
     "flux fill": {"model": "flux-fill", **_INPAINT, "guidance_scale": 30.0},
     "flux fill, half": {"model": "flux-fill", **_INPAINT, "strength": 0.6},
+    "flux2 klein": {"model": "flux2-klein", "steps": 4, "guidance_scale": 0.0},
+    "flux2 klein base": {"model": "flux2-base"},
+    "flux2, img2img": {"model": "flux2-base", **_IMG2IMG},
+    "flux2, inpaint": {"model": "flux2-base", **_INPAINT},
+    "flux2, inpaint half": {"model": "flux2-klein", **_INPAINT, "strength": 0.6, "guidance_scale": 0.0},
+    "flux2, hires lanczos": {"model": "flux2-klein", "hires": {"scale": 2.0, "strength": 0.6, "upscaler": "Lanczos"}},
+    "flux2, hires latent": {"model": "flux2-klein", "hires": {"scale": 2.0, "strength": 0.6}},
     "qwenimage": {"model": "qwenimage"},
     "qwenimage, no guidance": {"model": "qwenimage", "guidance_scale": 1.0},
     "qwenimage, img2img": {"model": "qwenimage", **_IMG2IMG},
@@ -78,6 +87,8 @@ _CASES: Mapping[str, dict[str, Any]] = {
     "qwenimage, inpaint half": {"model": "qwenimage", **_INPAINT, "strength": 0.6},
     "qwenimage, hires latent": {"model": "qwenimage", "hires": {"scale": 2.0, "strength": 0.6}},
 }
+#: Draw with diffusers alone.
+Plain = Callable[[DiffusionJob], Result]
 every_case = pytest.mark.parametrize("case", _CASES)
 
 
@@ -145,6 +156,8 @@ def _build(folder: Path) -> list[ModelEntry]:
         entry_of(tiny.build_flux_schnell(folder / "flux-schnell"), "flux", "schnell"),
         entry_of(tiny.build_flux_canny(folder / "flux-canny"), "flux", "canny"),
         entry_of(tiny.build_flux_fill(folder / "flux-fill"), "flux", "fill"),
+        entry_of(flux2.build_klein(folder / "flux2-klein"), "flux2", "klein"),
+        entry_of(flux2.build_klein_base(folder / "flux2-base"), "flux2", "klein-base"),
         entry_of(build_qwenimage(folder / "qwenimage"), "qwenimage", "base"),
     ]
     for place in (0, 1):
@@ -168,13 +181,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
 
 
 @pytest.fixture(scope="module")
-def plain(models: Models) -> PlainFlows:
+def plain(models: Models) -> Plain:
     """Return diffusers' own pipelines over the same files."""
-    return PlainFlows(models.folder)
+    others, klein = PlainFlows(models.folder), PlainFlux2(models.folder)
+    return lambda wanted: klein(wanted) if wanted.model.startswith("flux2") else others(wanted)
 
 
 @every_case
-def test_stepped_run_equals_the_plain_calls(models: Models, plain: PlainFlows, case: str) -> None:
+def test_stepped_run_equals_the_plain_calls(models: Models, plain: Plain, case: str) -> None:
     """Pausing at every model call changes nothing, alone and between the steps of a neighbour that is then cancelled."""
     wanted = _parameters(case)
     family = models.families[wanted.model]
@@ -234,7 +248,7 @@ def test_run_resumed_in_a_new_process_is_the_same(
         assert found.same(models.draw(_parameters(case, scheduler)))
 
 
-@pytest.mark.parametrize("model", ["sd3-medium", "flux-dev", "qwenimage"])
+@pytest.mark.parametrize("model", ["sd3-medium", "flux-dev", "flux2-base", "qwenimage"])
 @pytest.mark.parametrize("task", [{}, _IMG2IMG, {**_INPAINT, "strength": 0.6}], ids=["txt2img", "img2img", "inpaint"])
 def test_second_order_goes_round_twice_a_step(models: Models, model: str, task: dict[str, Any]) -> None:
     """Whether a pipeline counts steps or rounds, as many steps are drawn as were asked for, and all but the last call twice."""
@@ -290,6 +304,21 @@ def test_more_tokens_than_t5_reads_are_refused(models: Models) -> None:
         models.prepare(_parameters("flux dev", prompt="a red circle " * 60))
 
 
+def test_more_tokens_than_a_language_model_reads_are_refused(models: Models) -> None:
+    """Of a prompt, and of a negative one that is read."""
+    for changes in ({"prompt": "a red circle " * 8}, {"negative_prompt": "a red circle " * 8}):
+        with pytest.raises(DrawingFailed, match="of which this model reads at most"):
+            models.prepare(_parameters("flux2 klein base", **changes))
+    models.prepare(_parameters("flux2 klein", negative_prompt="a red circle " * 8)).close()
+
+
+def test_emphasis_says_nothing_to_a_language_model(models: Models) -> None:
+    """Its marks are taken out, and the words are heard."""
+    plain = models.draw(_parameters("flux2 klein"))
+    assert models.draw(_parameters("flux2 klein", prompt="a (red:1.5) circle")).same(plain)
+    assert not models.draw(_parameters("flux2 klein", prompt="a blue circle")).same(plain)
+
+
 def test_own_control_cannot_be_weighed(models: Models) -> None:
     """A model that reads a control picture reads it whole: what it would ignore is refused, and so is a job without one."""
     for controls in ([], [_control(None)], [_control(None, scale=1.0)] * 2, [_control("flux-control-0", scale=1.0)]):
@@ -318,7 +347,7 @@ def test_calls_that_may_travel_together_have_one_key(models: Models) -> None:
     def key_of(case: str = "flux dev", **changes: Any) -> object:
         state = models.prepare(_parameters(case, **changes))
         assert state.ask is not None
-        assert state.ask.rows == (1 if case == "flux dev" else 2)
+        assert state.ask.rows == (2 if case == "sd3" else 1)
         key = state.ask.key
         state.close()
         return key
@@ -327,6 +356,10 @@ def test_calls_that_may_travel_together_have_one_key(models: Models) -> None:
     assert key_of(seed=2, guidance_scale=2.0, prompt="a blue square", steps=9) == one
     assert key_of(width=HEIGHT, height=WIDTH) != one
     assert key_of("sd3", seed=2, steps=9) == key_of("sd3")
+    klein = key_of("flux2 klein")
+    assert key_of("flux2 klein", seed=2, prompt="a blue square", steps=9) == klein
+    assert key_of("flux2 klein", width=HEIGHT, height=WIDTH) != klein
+    assert key_of("flux2, inpaint half", steps=9) == klein
 
 
 @pytest.mark.parametrize(

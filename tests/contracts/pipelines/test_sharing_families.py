@@ -19,7 +19,7 @@ from pipelines.loading import load
 from pipelines.shelf import Shelf
 from tests.contracts.pipelines.lora_jobs import draw, finish
 from tests.storages import common, storage_bytes
-from tests.tiny import qwenimage, transformers, unets
+from tests.tiny import flux2, qwenimage, transformers, unets
 
 Make = Callable[..., Txt2ImgParameters]
 Build = Callable[[Path], Path]
@@ -40,6 +40,7 @@ def pair(counters: Counters, *folders: Path) -> list[Family]:
         unets.build_sdxl,
         transformers.build_sd3_medium,
         transformers.build_flux_dev,
+        flux2.build_klein_base,
         qwenimage.build_qwenimage,
     ],
 )

@@ -40,6 +40,9 @@ def shelf(shared_world: Any) -> Any:
         shared_world.add_model(name, family=family, variant=variant, path=shared_world.home / name, **LATENTS)
     shared_world.add_model("sd3-clip", family="sd3", variant="medium", path=REFERENCE)
     qwen_tokenizer(TEMPLATE_WORDS).save_pretrained(shared_world.home / "qwenimage-here" / "tokenizer")
+    qwen_tokenizer().save_pretrained(shared_world.home / "flux2-here" / "tokenizer")
+    place = shared_world.home / "flux2-here"
+    shared_world.add_model("flux2-here", family="flux2", variant="klein-base", path=place, **LATENTS)
     shared_world.add_model("qwenimage-here", family="qwenimage", path=shared_world.home / "qwenimage-here", **LATENTS)
     shared_world.add_model("qwenimage-away", family="qwenimage", path=shared_world.home / "nowhere", **LATENTS)
     third = Component(name="text_encoder_3", bytes=1, parameters=1, dtype="F32")
@@ -109,6 +112,14 @@ def test_prompt_is_counted_as_qwen_reads_it(count: Any, prompt: str, tokens: int
     """One window, of what the transformer reads without the five tokens behind the prompt: here nearly a token for each byte."""
     found = count(prompt, "qwenimage-here")
     assert (found["window"], found["prompt"]) == (1019, {"tokens": tokens, "windows": 1})
+
+
+def test_chat_takes_its_part_of_what_is_read(count: Any) -> None:
+    """Of 512 tokens FLUX.2's chat takes 12 of the published ones, and more here, where nearly every letter is one."""
+    found = count("a (red:1.3) circle", "flux2-here")
+    assert found["prompt"] == count("a red circle", "flux2-here")["prompt"]
+    assert found["prompt"]["windows"] == 1
+    assert 400 < found["window"] < 500
 
 
 def test_stable_diffusion_3_without_t5_counts_as_clip_does(count: Any) -> None:

@@ -178,7 +178,11 @@ REFUSED: dict[str, tuple[Shapes, str, str]] = {
         "unrecognised",
         "Qwen-Image-Edit",
     ),
-    "FLUX.2": ({"single_stream_modulation.lin.weight": (8, 8), "double_blocks.0.a": (8, 8)}, "unrecognised", "FLUX.2"),
+    "FLUX.2": (
+        {"single_stream_modulation.lin.weight": (8, 8), "double_blocks.0.a": (8, 8)},
+        "unrecognised",
+        "FLUX.2 in one file (as a folder",
+    ),
     "quantised": ({**checkpoint(), f"{UNET}out.2.weight.absmax": (8,)}, "unrecognised", "quantised"),
     "velocity": ({**checkpoint(), "v_pred": ()}, "unrecognised", "v_prediction"),
     "pix2pix": (checkpoint(channels=8), "unrecognised", "instruct-pix2pix"),

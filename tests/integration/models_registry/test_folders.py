@@ -15,10 +15,15 @@ from models_registry.detection import detect
 from models_registry.entries import Kind, Layout
 from models_registry.families import FAMILIES
 from models_registry.refusals import ModelRefused
-from tests.tiny import qwenimage, transformers, unets
+from tests.tiny import flux2, qwenimage, transformers, unets
 
 Build = Callable[[Path], Path]
-BUILDERS: Mapping[tuple[str, str], Build] = {**unets.CHECKPOINTS, **transformers.BUILDERS, **qwenimage.BUILDERS}
+BUILDERS: Mapping[tuple[str, str], Build] = {
+    **unets.CHECKPOINTS,
+    **transformers.BUILDERS,
+    **flux2.BUILDERS,
+    **qwenimage.BUILDERS,
+}
 #: Variants whose weights and settings are those of another one: their names tell them apart.
 NAMES = {("sd3", "3.5-large-turbo"): "sd3.5_large_turbo", ("flux", "depth"): "FLUX.1-Depth-dev"}
 TRANSFORMER = "transformer/diffusion_pytorch_model"
@@ -331,6 +336,48 @@ DAMAGE: dict[str, tuple[Build, str, str, Callable[[Path], object]]] = {
         "weights_mismatch",
         "transformer",
         lambda f: change(f / "transformer/config.json", num_attention_heads=4),
+    ),
+    "a VAE of FLUX.1": (
+        flux2.build_klein,
+        "class_refused",
+        "model_index.json",
+        lambda f: change(f / "model_index.json", vae=["diffusers", "AutoencoderKL"]),
+    ),
+    "a VAE of fewer channels": (
+        flux2.build_klein,
+        "config_invalid",
+        "transformer/config.json",
+        lambda f: change(f / "vae/config.json", latent_channels=16),
+    ),
+    "FLUX.2 dev": (
+        flux2.build_klein,
+        "unrecognised",
+        "model_index.json",
+        lambda f: change(f / "model_index.json", _class_name="Flux2Pipeline"),
+    ),
+    "the transformer of FLUX.2 dev": (
+        flux2.build_klein,
+        "unrecognised",
+        "transformer/config.json",
+        lambda f: change(f / "transformer/config.json", guidance_embeds=True),
+    ),
+    "another Qwen": (
+        flux2.build_klein,
+        "config_invalid",
+        "transformer/config.json",
+        lambda f: change(f / "text_encoder/config.json", hidden_size=32),
+    ),
+    "a Qwen of too few layers": (
+        flux2.build_klein,
+        "config_invalid",
+        "text_encoder/config.json",
+        lambda f: change(f / "text_encoder/config.json", num_hidden_layers=26),
+    ),
+    "klein that is no base": (
+        flux2.build_klein,
+        "config_invalid",
+        "imagefleet.json",
+        lambda f: (f / "imagefleet.json").write_text('{"variant": "klein-base"}'),
     ),
     "a refiner's settings": (
         unets.build_sdxl,

@@ -107,6 +107,27 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "option_unsupported", "guidance_scale", ("without guidance", "or use the model flux-dev"),
     ),
     "clip_skip for FLUX": ({"model": "flux-dev", "clip_skip": 2}, "option_unsupported", "clip_skip", ("FLUX.1", "leave")),
+    "a negative prompt for FLUX.2 klein": (
+        {"model": "flux2-klein", "negative_prompt": "blur"}, "option_unsupported", "negative_prompt", ("no negative prompt",),
+    ),
+    "guidance for FLUX.2 klein": (
+        {"model": "flux2-klein", "guidance_scale": 4}, "option_unsupported", "guidance_scale", ("without guidance",),
+    ),
+    "clip_skip for FLUX.2": ({"model": "flux2-klein-base", "clip_skip": 2}, "option_unsupported", "clip_skip", ("FLUX.2", "leave")),
+    "an embedding for FLUX.2": (
+        {"model": "flux2-klein", "embeddings": ["sdxl-word"]}, "family_mismatch", "embeddings.0", ("for SDXL", "is FLUX.2"),
+    ),
+    "a ControlNet for FLUX.2": (
+        {"model": "flux2-klein-base", "controls": [{"image": REF, "model": "flux-net"}]},
+        "option_unsupported", "controls", ("cannot be guided by ControlNets; none of its family can",),
+    ),
+    "a LoRA of FLUX.1 for FLUX.2": (
+        {"model": "flux2-klein", "loras": [{"name": "flux-lora"}]}, "family_mismatch", "loras.0.name", ("a LoRA for FLUX.1", "is FLUX.2"),
+    ),
+    "a VAE of FLUX.1 for FLUX.2": (
+        {"model": "flux2-klein", "vae": "flux-vae"}, "family_mismatch", "vae", ("a VAE for FLUX.1", "is FLUX.2"),
+    ),
+    "a size off the step of FLUX.2": ({"model": "flux2-klein", "height": 72}, "size_unsupported", "height", ("multiple of 16",)),
     "clip_skip for SD 3": ({"model": "sd3-medium", "clip_skip": 2}, "option_unsupported", "clip_skip", ("Stable Diffusion 3",)),
     "an embedding for FLUX": (
         {"model": "flux-dev", "embeddings": ["sdxl-word"]}, "family_mismatch", "embeddings.0", ("for SDXL", "is FLUX.1"),
