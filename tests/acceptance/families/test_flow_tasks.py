@@ -1,4 +1,4 @@
-"""What goes with Stable Diffusion 3 and FLUX.1, over HTTP and in the real architecture: second passes, LoRAs, ControlNets, files, tiles."""
+"""What goes with the models that predict a flow, over HTTP and in the real architecture: second passes, LoRAs, ControlNets, files, tiles."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,6 +32,14 @@ _JOBS: Mapping[str, dict[str, Any]] = {
     "lora": {"prompt": "a red circle <lora:{model}-lora:0.8>"},
 }
 every_model = pytest.mark.parametrize("model", ["tiny-sd3-medium", "tiny-flux-dev"])
+#: Qwen-Image has neither ControlNets nor emphasis here.
+every_job = pytest.mark.parametrize(
+    ("model", "job"),
+    [
+        *((model, job) for model in ("tiny-sd3-medium", "tiny-flux-dev") for job in _JOBS),
+        *(("tiny-qwenimage-base", job) for job in ("hires", "scheduler", "lora")),
+    ],
+)
 
 
 def _filled(value: Any, names: Mapping[str, str]) -> Any:
@@ -49,8 +57,7 @@ def drawn(studio: Studio, model: str, **changes: Any) -> Pixels:
     return studio.draw(**{**common, **_filled(changes, {"family": family, "model": model})})
 
 
-@every_model
-@pytest.mark.parametrize("job", _JOBS)
+@every_job
 def test_it_changes_the_picture(studio: Studio, model: str, job: str) -> None:
     """Whatever is asked for beside the prompt is heard: the picture is another one, and not flat."""
     plain = {name: value for name, value in _JOBS[job].items() if name in {"task", "image", "mask"}}
@@ -66,7 +73,7 @@ def test_single_file_draws_what_its_folder_does(studio: Studio, model: str) -> N
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
 
 
-@every_model
+@pytest.mark.parametrize("model", ["tiny-sd3-medium", "tiny-flux-dev", "tiny-qwenimage-base"])
 def test_tiles_are_redrawn(studio: Studio, model: str) -> None:
     """An enlarged picture is drawn over tile by tile, at sizes that the family draws."""
     request = {"image": GREY, "upscaler": "lanczos", "scale": 1.5, "model": model}
@@ -79,3 +86,10 @@ def test_lora_of_the_other_family_is_refused(studio: Studio) -> None:
     """A LoRA knows what it was made for."""
     refused = studio.refused(422, model="tiny-sd3-medium", prompt="a", loras=[{"name": "tiny-flux-dev-lora"}])
     assert refused[0] == "family_mismatch"
+
+
+def test_long_prompt_is_refused_before_anything_is_drawn(studio: Studio) -> None:
+    """By the vocabulary in the model's folder."""
+    code, field, sentence = studio.refused(422, model="tiny-qwenimage-base", task="txt2img", prompt="a" * 1020)
+    assert (code, field) == ("prompt_too_long", "prompt")
+    assert "at most 1019" in sentence
