@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import Kind
 from models_registry.qwen_vocabulary import CHATS
+from models_registry.schedulers import SCHEDULERS
 from pipelines.analysis.texts import text_vector
 from pipelines.families.base import Family
 from pipelines.families.qwenimage import prompt_embeddings
@@ -133,6 +135,25 @@ def test_calls_that_may_travel_together_have_one_key(family: Family) -> None:
     assert key_of(seed=2, guidance_scale=1.0, steps=9, prompt="a red bottle") == one
     assert key_of(prompt="a red circle on blue") != one
     assert key_of(width=48, height=64) != one
+
+
+_OFFERED = [
+    (each.name, kind)
+    for each in SCHEDULERS.values()
+    if each.flow is not None
+    for kind in (None, *sorted(each.flow.schedule_types))
+]
+
+
+@pytest.mark.parametrize(("scheduler", "kind"), _OFFERED)
+@pytest.mark.parametrize("steps", [1, 3])
+def test_every_scheduler_that_is_offered_draws(family: Family, scheduler: str, kind: str | None, steps: int) -> None:
+    """Whoever hands out the noise levels: as many steps as were asked for, and numbers at the end, of one step too."""
+    state = family.prepare(_job(scheduler=scheduler, schedule_type=kind, steps=steps), 0)
+    assert state.total == steps
+    found = end(family, state)
+    assert np.isfinite(found.latents).all()
+    assert found.picture.std() > 1
 
 
 @pytest.mark.parametrize("content", ["noise", "nothing", "fill"])
