@@ -1,4 +1,4 @@
-"""What goes with the models that predict a flow, over HTTP and in the real architecture: second passes, LoRAs, ControlNets, files, tiles."""
+"""What goes with the models that predict a flow, over HTTP and in the real architecture: second passes, LoRAs, controls, files, tiles."""
 
 from collections.abc import Mapping
 from typing import Any
