@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from models_registry.families import FAMILIES
+from models_registry.kinds import lora_flux
 from models_registry.kinds.unets import family_of_width
 from models_registry.refusals import Unrecognised, WeightsMismatch
 
@@ -58,10 +59,14 @@ _PREFIXES: Final = (
 )
 #: What peft puts before all of them when it saves by itself.
 _WRAPPED: Final = "base_model.model."
+#: Stands for two families whose layers have the same names.
+_EITHER_FLUX: Final = "either FLUX"
 #: Layers that only one family's network has → the family, or the name of one that is not drawn here.
 _MARKS: Final = (
-    (re.compile(r"(?:double|single)_blocks_\d"), "flux"),
-    (re.compile(r"single_transformer_blocks_\d+_attn_to_qkv_mlp"), "FLUX.2"),
+    (re.compile(r"(?:double|single)_blocks_\d"), _EITHER_FLUX),
+    (re.compile(r"single_transformer_blocks_\d+_attn_to_(?:qkv_mlp_proj|out)$"), "flux2"),
+    (re.compile(r"transformer_blocks_\d+_ff(?:_context)?_linear_"), "flux2"),
+    (re.compile(r"(?:double_stream_modulation|single_stream_modulation|time_guidance_embed)_"), "flux2"),
     (re.compile(r"single_transformer_blocks_\d"), "flux"),
     (re.compile(r"joint_blocks_\d"), "sd3"),
     (re.compile(r"transformer_blocks_\d+_(?:img|txt)_(?:mlp|mod)"), "qwenimage"),
@@ -79,6 +84,10 @@ _OWN: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
             r"(?:double_blocks|single_blocks|single_transformer_blocks|transformer_blocks|img_in|txt_in|time_in|vector_in|guidance_in"
             r"|final_layer|x_embedder|context_embedder|time_text_embed|norm_out|proj_out)(?:_|$)"
         ),
+        "flux2": re.compile(
+            r"(?:double_blocks|single_blocks|single_transformer_blocks|transformer_blocks|img_in|txt_in|time_in|guidance_in|final_layer"
+            r"|x_embedder|context_embedder|time_guidance_embed|double_stream_modulation|single_stream_modulation|norm_out|proj_out)(?:_|$)"
+        ),
         "sd3": re.compile(
             r"(?:joint_blocks|transformer_blocks|x_embedder|y_embedder|t_embedder|context_embedder|pos_embed|time_text_embed|final_layer"
             r"|norm_out|proj_out)(?:_|$)"
@@ -93,7 +102,7 @@ _OWN: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
 _SHARED: Final = re.compile(r"transformer_blocks_(\d{1,4})_")
 #: Blocks of two streams that FLUX.1 has; the smallest Stable Diffusion 3 has 24.
 _FLUX_BLOCKS: Final = 19
-_WIDTHS: Final[Mapping[int, str]] = MappingProxyType({3072: "flux", 1536: "sd3", 2432: "sd3"})
+_WIDTHS: Final[Mapping[int, str]] = MappingProxyType({3072: "flux", 1536: "sd3", 2432: "sd3", **lora_flux.WIDTHS})
 #: Stable Diffusion 1.x and 2.x have one transformer block in each attention; SDXL has up to ten.
 _DEEP: Final = re.compile(r"transformer_blocks_[1-9]")
 #: Around an attention: convolutions in 1.x, matrices since.
@@ -107,11 +116,9 @@ _FIRST_LEVEL: Final = re.compile(
     r"(?:down_blocks_0_attentions_\d+|input_blocks_[12]_1)_transformer_blocks_0_attn1_(?:processor_)?to_[qkv]$"
 )
 _INNER: Final = re.compile(
-    r"(?:attn2?_(?:to|add)_[qkv](?:_proj)?|(?:img|txt|x_block|context_block)_attn2?_qkv|x_block_attn2?_qkv|single_blocks_\d+_linear1)$"
+    r"(?:attn2?_(?:to|add)_[qkv](?:_proj)?|(?:img|txt|x_block|context_block)_attn2?_qkv|x_block_attn2?_qkv|single_blocks_\d+_linear1"
+    r"|attn_to_qkv_mlp_proj)$"
 )
-_LINEAR1: Final = re.compile(r"single_blocks_\d+_linear1$")
-#: Queries, keys, values and four times the width of FLUX.1; FLUX.2 has six times.
-_LINEAR1_TIMES: Final = 7
 _CONVOLUTION: Final = 4
 
 
@@ -123,7 +130,7 @@ def tell_family(path: Path, layers: Mapping[str, Parts], words: str) -> Made:
     strange = next((name for name in found.network if not own.match(name)), None)
     if strange is not None:
         raise Unrecognised(path, f"is a LoRA for a layer that {FAMILIES[family].title} does not have: {strange[:80]!r}")
-    if family in {"flux", "sd3", "qwenimage"}:
+    if family in {"flux", "flux2", "sd3", "qwenimage"}:
         return Made(family, _one(path, found.network, _TEXT_EMBEDDER), _one(path, found.network, _INNER))
     text_width = _text_width(path, family, found)
     if family != "sdxl" and family_of_width(text_width) not in {None, family}:
@@ -169,10 +176,11 @@ def _sorted(layers: Mapping[str, Parts]) -> _Layers:
 
 
 def _family(path: Path, found: _Layers, words: str) -> str:
-    for name, parts in found.network.items():
+    for name in found.network:
         mark = next((family for pattern, family in _MARKS if pattern.match(name)), None)
-        if mark == "flux" and _LINEAR1.match(name) and outputs_of(parts) != _LINEAR1_TIMES * inputs_of(parts):
-            mark = "another FLUX than FLUX.1"
+        if mark == _EITHER_FLUX:
+            sizes = {layer: lora_flux.Size(inputs_of(each), outputs_of(each)) for layer, each in found.network.items()}
+            return lora_flux.which_flux(path, sizes, _one(path, found.network, _INNER), words)
         if mark is not None and mark not in FAMILIES:
             raise Unrecognised(path, f"is a LoRA for {mark}, which is not supported yet")
         if mark is not None:
@@ -200,12 +208,14 @@ def _of_transformers(path: Path, network: Mapping[str, Parts], words: str) -> st
     # As wide as FLUX.1, with three times its blocks.
     if (is_said and by_width != "sd3") or (by_width == "flux" and blocks >= _FLUX_BLOCKS):
         return "qwenimage"
+    if by_width == "flux" and lora_flux.SAID.search(words):
+        return "flux2"
     if by_width is not None:
         return by_width
     if blocks >= _FLUX_BLOCKS or re.search(r"sd[-_ ]?3|stable[-_ ]diffusion[-_ ]3", words, re.IGNORECASE):
         return "sd3"
     if re.search("flux", words, re.IGNORECASE):
-        return "flux"
+        return "flux2" if lora_flux.SAID.search(words) else "flux"
     # Only FLUX.1 has one, but not every LoRA changes it.
     has_three = any("attn2" in name for name in network)
     return "sd3" if has_three else "flux"

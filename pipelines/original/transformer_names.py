@@ -1,13 +1,13 @@
-"""What the layers of Stable Diffusion 3's and FLUX.1's transformers were called in the original code, derived from the transformer itself.
+"""What the layers of the transformers of Stable Diffusion 3, FLUX.1 and FLUX.2 were called in the original code, told by a transformer.
 
 The original computes queries, keys and values by one layer, and diffusers by three: such a name stands for several layers, whose outputs
 lie one behind the other.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 #: Original name of a layer → the names that diffusers has in its place.
 Names = Mapping[str, tuple[str, ...]]
@@ -48,6 +48,27 @@ def _flux_single(number: str) -> Names:
     }
 
 
+def _flux2_double(number: str) -> Names:
+    own = f"transformer_blocks.{number}"
+    image, image_out = _attention(own)
+    text, text_out = _attention(own, added=True)
+    return {
+        "img_attn.qkv": image,
+        "txt_attn.qkv": text,
+        "img_attn.proj": image_out,
+        "txt_attn.proj": text_out,
+        "img_mlp.0": (f"{own}.ff.linear_in",),
+        "img_mlp.2": (f"{own}.ff.linear_out",),
+        "txt_mlp.0": (f"{own}.ff_context.linear_in",),
+        "txt_mlp.2": (f"{own}.ff_context.linear_out",),
+    }
+
+
+def _flux2_single(number: str) -> Names:
+    own = f"single_transformer_blocks.{number}"
+    return {"linear1": (f"{own}.attn.to_qkv_mlp_proj",), "linear2": (f"{own}.attn.to_out",)}
+
+
 def _sd3_joint(number: str) -> Names:
     own = f"transformer_blocks.{number}"
     image, image_out = _attention(own)
@@ -83,6 +104,20 @@ _FLUX_WHOLE: Final[Names] = MappingProxyType(
         "final_layer.linear": ("proj_out",),
     }
 )
+_FLUX2_WHOLE: Final[Names] = MappingProxyType(
+    {
+        "img_in": ("x_embedder",),
+        "txt_in": ("context_embedder",),
+        "time_in.in_layer": ("time_guidance_embed.timestep_embedder.linear_1",),
+        "time_in.out_layer": ("time_guidance_embed.timestep_embedder.linear_2",),
+        "guidance_in.in_layer": ("time_guidance_embed.guidance_embedder.linear_1",),
+        "guidance_in.out_layer": ("time_guidance_embed.guidance_embedder.linear_2",),
+        "double_stream_modulation_img.lin": ("double_stream_modulation_img.linear",),
+        "double_stream_modulation_txt.lin": ("double_stream_modulation_txt.linear",),
+        "single_stream_modulation.lin": ("single_stream_modulation.linear",),
+        "final_layer.linear": ("proj_out",),
+    }
+)
 _SD3_WHOLE: Final[Names] = MappingProxyType(
     {
         "x_embedder.proj": ("pos_embed.proj",),
@@ -96,28 +131,52 @@ _SD3_WHOLE: Final[Names] = MappingProxyType(
 )
 #: Of Qwen-Image, which has one set of names.
 _ITS_OWN: Final = re.compile(r"transformer_blocks\.\d+\.img_mod\.")
+
+
+class _Layout(NamedTuple):
+    """Say what the layers of one architecture were called."""
+
+    whole: Names
+    #: What its blocks of two streams were called.
+    blocks: str
+    #: From a block's number to the names in it.
+    double: Callable[[str], Names]
+    single: Callable[[str], Names]
+
+
+def _nothing(_number: str) -> Names:
+    return {}
+
+
+_SD3: Final = _Layout(_SD3_WHOLE, "joint_blocks", _sd3_joint, _nothing)
+_FLUX: Final = _Layout(_FLUX_WHOLE, "double_blocks", _flux_double, _flux_single)
+_FLUX2: Final = _Layout(_FLUX2_WHOLE, "double_blocks", _flux2_double, _flux2_single)
 _BLOCK: Final = re.compile(r"(single_)?transformer_blocks\.(\d+)\.")
 
 
 def transformer_names(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return the layers that each original name stands for, of a transformer with these module paths; those that it has."""
     known = set(paths)
-    if any(_ITS_OWN.match(path) for path in known):
-        return {}
     numbers = {(bool(found[1]), found[2]) for path in known if (found := _BLOCK.match(path))}
     doubles = sorted((number for single, number in numbers if not single), key=int)
     singles = sorted((number for single, number in numbers if single), key=int)
-    names: dict[str, tuple[str, ...]] = dict(_FLUX_WHOLE if singles else _SD3_WHOLE)
+    layout = _layout(known, has_singles=bool(singles))
+    names: dict[str, tuple[str, ...]] = dict(layout.whole)
     for number in doubles:
-        block = _flux_double(number) if singles else _sd3_joint(number)
-        kind = "double_blocks" if singles else "joint_blocks"
-        names |= {f"{kind}.{number}.{name}": layers for name, layers in block.items()}
+        names |= {f"{layout.blocks}.{number}.{name}": layers for name, layers in layout.double(number).items()}
     for number in singles:
-        names |= {f"single_blocks.{number}.{name}": layers for name, layers in _flux_single(number).items()}
+        names |= {f"single_blocks.{number}.{name}": layers for name, layers in layout.single(number).items()}
     if not singles and doubles:
         # Of the last block the text's modulation has its halves the other way round too.
         names.pop(f"joint_blocks.{doubles[-1]}.context_block.adaLN_modulation.1", None)
     return {name: layers for name, layers in names.items() if _are(layers, known)}
+
+
+def _layout(known: Collection[str], *, has_singles: bool) -> _Layout:
+    if not has_singles:
+        return _SD3
+    # The blocks of FLUX.2 share what modulates them.
+    return _FLUX2 if "single_stream_modulation.linear" in known else _FLUX
 
 
 def _are(layers: tuple[str, ...], known: Collection[str]) -> bool:

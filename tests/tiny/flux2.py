@@ -21,7 +21,9 @@ _TRANSFORMERS: Any = transformers
 #: Tokens that a prompt is filled up to, and is at most.
 LENGTH: Final = 64
 _CHANNELS: Final = 32
-_TEXT: Final = 16
+#: Widths of the transformer and of the text encoder, three of whose layers are read side by side.
+WIDTH: Final = 32
+TEXT: Final = 16
 
 
 def build_klein(folder: Path) -> Path:
@@ -49,8 +51,8 @@ def _save(folder: Path, *, distilled: bool, tied: bool = True, seed: int = 0) ->
                 num_layers=2,
                 num_single_layers=2,
                 attention_head_dim=16,
-                num_attention_heads=2,
-                joint_attention_dim=3 * _TEXT,
+                num_attention_heads=WIDTH // 16,
+                joint_attention_dim=3 * TEXT,
                 timestep_guidance_channels=32,
                 axes_dims_rope=(4, 4, 4, 4),
                 guidance_embeds=False,
@@ -92,8 +94,8 @@ def _qwen3(*, tied: bool) -> Any:
     tokenizer = _tokenizer()
     config = _TRANSFORMERS.Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=_TEXT,
-        intermediate_size=2 * _TEXT,
+        hidden_size=TEXT,
+        intermediate_size=2 * TEXT,
         num_hidden_layers=27,
         num_attention_heads=2,
         num_key_value_heads=1,

@@ -200,6 +200,51 @@ FAMILIES: dict[str, tuple[Shapes, dict[str, str], str, int | None, int | None]] 
         {**pair("transformer.context_embedder", 4096, 3072), **pair("transformer.single_transformer_blocks.0.proj_mlp", 3072, 8)},
         {}, "flux", 4096, None,
     ),
+    "FLUX.2 by what its single blocks read": (
+        {
+            **pair("diffusion_model.double_blocks.0.img_attn.qkv", 3072, 9216),
+            **pair("diffusion_model.single_blocks.0.linear1", 3072, 9 * 3072),
+        },
+        {}, "flux2", None, 3072,
+    ),
+    "FLUX.1 by what its single blocks read": (
+        pair("diffusion_model.single_blocks.0.linear1", 3072, 7 * 3072), {}, "flux", None, 3072,
+    ),
+    "FLUX.2 by its gates": (
+        {
+            "lora_unet_double_blocks_0_img_mlp_0.lora_down.weight": (4, 64),
+            "lora_unet_double_blocks_0_img_mlp_0.lora_up.weight": (384, 4),
+            "lora_unet_double_blocks_0_img_mlp_0.alpha": (),
+        },
+        {}, "flux2", None, None,
+    ),
+    "FLUX.2 by what its single blocks give": (
+        pair("single_blocks.0.linear2", 4 * 3072, 3072), {}, "flux2", None, None,
+    ),
+    "FLUX.1 by the other half of its text's layers": (
+        pair("double_blocks.0.txt_mlp.2", 4 * 3072, 3072), {}, "flux", None, None,
+    ),
+    "FLUX.2 9B, attention alone": (pair("double_blocks.0.img_attn.qkv", 4096, 12288), {}, "flux2", None, 4096),
+    "FLUX.2 dev, attention alone": (pair(f"{_BLOCK}.to_q", 6144, 6144), {}, "flux2", None, 6144),
+    "FLUX.2 4B, attention alone, by its words": (
+        pair("double_blocks.0.img_attn.qkv", 3072, 9216), {"ss_base_model_version": "flux2_klein_4b"}, "flux2", None, 3072,
+    ),
+    "FLUX.2 4B of diffusers, attention alone, by its words": (
+        pair(f"{_BLOCK}.to_q", 3072, 3072), {"modelspec.architecture": "flux-2-klein/lora"}, "flux2", None, 3072,
+    ),
+    "FLUX.1 by its blocks, whatever it is called": (
+        pair("double_blocks.18.img_attn.qkv", 3072, 9216), {"modelspec.title": "flux.2 look"}, "flux", None, 3072,
+    ),
+    "FLUX.2 of diffusers": (
+        {
+            **pair("transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj", 4096, 9 * 4096),
+            **pair("transformer.context_embedder", 12288, 4096),
+        },
+        {}, "flux2", 12288, 4096,
+    ),
+    "FLUX.2 by what is shared": (
+        pair("transformer.double_stream_modulation_img.linear", 3072, 6 * 3072), {}, "flux2", None, None,
+    ),
     "SD 3 of kohya": (plain("lora_unet_joint_blocks_0_x_block_attn_qkv", inputs=1536), {}, "sd3", None, 1536),
     "SD 3 native": (pair("diffusion_model.joint_blocks.0.context_block.attn.qkv", 2432, 7296), {}, "sd3", None, 2432),
     "SD 3 of diffusers": (pair(f"{_BLOCK}.add_q_proj", 1536, 1536), {}, "sd3", None, 1536),
@@ -246,15 +291,18 @@ def test_detect_tells_what_a_lora_was_made_for(tmp_path: Path, name: str) -> Non
 
 
 REFUSED: dict[str, tuple[Shapes, str, str]] = {
-    "FLUX.2 by its widths": (
-        pair("diffusion_model.single_blocks.0.linear1", 3072, 9 * 3072),
+    "neither FLUX by its widths": (
+        pair("diffusion_model.single_blocks.0.linear1", 3072, 8 * 3072),
         "unrecognised",
         "another FLUX",
     ),
-    "FLUX.2 of diffusers": (
-        pair("transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj", 3072, 9 * 3072),
+    "FLUX.2 with a layer of FLUX.1": (
+        {
+            **pair("transformer.single_transformer_blocks.0.attn.to_out", 4 * 3072, 3072),
+            **pair("transformer.time_text_embed.text_embedder.linear_1", 768, 3072),
+        },
         "unrecognised",
-        "FLUX.2",
+        "a layer that FLUX.2 does not have",
     ),
     "a layer that Qwen-Image does not have": (
         {**pair("transformer.transformer_blocks.0.img_mlp.net.2", 64, 64), **pair("transformer.single.0", 64, 64)},
