@@ -87,8 +87,9 @@ def _encode(pipe: Any, text: str) -> torch.Tensor:
     tokens = pipe.tokenizer([chat.before + text + chat.behind], return_tensors="pt", verbose=False)
     count = tokens.input_ids.shape[1]
     if count > chat.longest:
+        around = len(pipe.tokenizer(chat.before + chat.behind).input_ids)
         raise DrawingFailed(
-            f"the prompt has {count} tokens with those around it, of which this model reads at most {chat.longest}"
+            f"the prompt has {count - around} tokens, of which this model reads at most {chat.longest - around}"
         )
     encoder = pipe.text_encoder
     tokens = tokens.to(encoder.device)
