@@ -45,6 +45,22 @@ export async function copy(text: string): Promise<boolean> {
     await navigator.clipboard.writeText(text)
     return true
   } catch {
-    return false
+    return copySelected(text)
   }
+}
+
+/** Browsers have no clipboard for pages that came by plain HTTP, as from another machine at home; a selection they copy. */
+function copySelected(text: string): boolean {
+  const before = document.activeElement
+  // Inside the dialog that is open, which lets the focus go nowhere else.
+  const home = before?.closest('[role="dialog"]') ?? document.body
+  const field = document.createElement('textarea')
+  field.className = 'unseen'
+  field.value = text
+  home.append(field)
+  field.select()
+  const copied = document.execCommand('copy')
+  field.remove()
+  if (before instanceof HTMLElement) before.focus()
+  return copied
 }
