@@ -93,13 +93,16 @@ export function blankRecipe(): Recipe {
   }
 }
 
+/** What is said where nothing is to be drawn yet. */
+export const NO_PROMPT = 'Say what to draw.'
+
 /** Say what is still missing before a recipe can be drawn; nothing when it can. */
 export function lacking(recipe: Recipe, traits: Traits = UNKNOWN): string | null {
   if (recipe.task !== 'txt2img' && !recipe.source) return 'Choose a picture to start from.'
   if (recipe.task === 'inpaint' && !recipe.mask) return 'Paint over the part that is to be drawn anew.'
   if (recipe.task === 'upscale') return null
   if (!recipe.model) return 'No model is registered yet.'
-  if (!recipe.prompt.trim()) return 'Say what to draw.'
+  if (!recipe.prompt.trim()) return NO_PROMPT
   if (traits.reads_control && !recipe.controls[0]?.picture) return 'Choose the control picture that this model draws after.'
   const control = recipe.controls.find((each) => !each.picture)
   return control ? 'Choose a picture for the ControlNet, or take it out.' : null

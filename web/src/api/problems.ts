@@ -22,6 +22,11 @@ export function problemOf(body: unknown, status: number | undefined): ProblemErr
   return new ProblemError(`The server answered with status ${status}.`, 'unexpected', null, status)
 }
 
+/** Tell whether a problem may pass by itself: the server is away or did not manage, and asking again is not asking something else. */
+export function mayPass(error: unknown): boolean {
+  return error instanceof ProblemError && (error.status === undefined || error.status >= 500)
+}
+
 /** Say in one sentence what went wrong, whatever was thrown. */
 export function sentenceOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)

@@ -1,5 +1,8 @@
 import { onActivated, onBeforeUnmount, onDeactivated, onMounted } from 'vue'
 
+/** So long after it broke off something is tried again. */
+export const AGAIN_MS = 4000
+
 /**
  * Ask a question when the component appears, when the page is looked at again, and again and again while both last; never twice at once.
  * Returns a way to ask at once: when the question is under way, it is asked once more after it, for what it asks may have changed.

@@ -4,6 +4,26 @@ import { computed, ref } from 'vue'
 import { api, ask } from '@/api/client'
 import type { AdapterView, ModelView, PreprocessorView, SchedulerView } from '@/api/types'
 
+/** So many entries of the library come at once. */
+const PAGE = 1000
+
+interface Page<Item> {
+  items: Item[]
+  next_cursor?: string | null
+}
+
+/** Read a list to its end, however many entries there are. */
+async function all<Item>(page: (query: { limit: number; cursor?: string }) => Promise<Page<Item>>): Promise<Item[]> {
+  const found: Item[] = []
+  let query: { limit: number; cursor?: string } | null = { limit: PAGE }
+  while (query !== null) {
+    const { items, next_cursor: cursor }: Page<Item> = await page(query)
+    found.push(...items)
+    query = cursor ? { limit: PAGE, cursor } : null
+  }
+  return found
+}
+
 /** What can be asked for: models, and what goes beside them. */
 export const useCatalogue = defineStore('catalogue', () => {
   const models = ref<ModelView[]>([])
@@ -15,13 +35,13 @@ export const useCatalogue = defineStore('catalogue', () => {
 
   async function load(): Promise<void> {
     const [known, beside, sampling, preparing] = await Promise.all([
-      ask(api.GET('/v1/models')),
-      ask(api.GET('/v1/adapters')),
+      all((query) => ask(api.GET('/v1/models', { params: { query } }))),
+      all((query) => ask(api.GET('/v1/adapters', { params: { query } }))),
       ask(api.GET('/v1/schedulers')),
       ask(api.GET('/v1/preprocessors')),
     ])
-    models.value = known.items
-    adapters.value = beside.items
+    models.value = known
+    adapters.value = beside
     schedulers.value = sampling.items
     preprocessors.value = preparing.items.filter((each) => each.available)
     loaded.value = true

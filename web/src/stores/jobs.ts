@@ -12,6 +12,7 @@ export interface LiveJob {
   previews: Record<number, string>
 }
 
+const MOST_ACTIVE = 100
 const MOST_RECENT = 12
 const RUNNING = new Set<JobEvent['type']>(['started', 'progress', 'preview', 'image'])
 
@@ -42,13 +43,20 @@ export const useJobs = defineStore('jobs', () => {
     follow(await ask(api.POST('/v1/jobs/{id}/cancel', { params: { path: { id } } })))
   }
 
-  /** Take one's own that wait or run, wherever they were sent from, and the last that ended; batches stand in the queue. */
+  /**
+   * Take one's own that wait or run, wherever they were sent from, and the last that were drawn or failed: what went wrong while nobody
+   * looked is told too. Batches stand in the queue.
+   */
   async function followRecent(): Promise<void> {
-    const [active, recent] = await Promise.all([
-      ask(api.GET('/v1/jobs', { params: { query: { active: true, mine: true, limit: 100 } } })),
-      ask(api.GET('/v1/jobs', { params: { query: { mine: true, state: 'succeeded', limit: MOST_RECENT } } })),
+    const list = async (query: { active: true } | { state: 'succeeded' | 'failed' }, limit: number) =>
+      (await ask(api.GET('/v1/jobs', { params: { query: { ...query, mine: true, limit } } }))).items
+    const [active, drawn, failed] = await Promise.all([
+      list({ active: true }, MOST_ACTIVE),
+      list({ state: 'succeeded' }, MOST_RECENT),
+      list({ state: 'failed' }, MOST_RECENT),
     ])
-    const shown = [...active.items, ...(jobs.size ? [] : recent.items)]
+    const ended = [...drawn, ...failed].sort((one, other) => (one.id < other.id ? 1 : -1)).slice(0, MOST_RECENT)
+    const shown = [...active, ...(jobs.size ? [] : ended)]
     shown.filter((view) => !view.batch).forEach(follow)
   }
 
@@ -90,6 +98,11 @@ export const useJobs = defineStore('jobs', () => {
 
   return { jobs, newest, active, connected, follow, followRecent, find, cancel, renew, forget, clear }
 })
+
+/** Return how many pictures a job draws. */
+export function picturesOf({ request }: JobView): number {
+  return 'num_images' in request ? (request.num_images ?? 1) : 1
+}
 
 export function isActive(view: JobView): boolean {
   return view.state === 'queued' || view.state === 'running'

@@ -31,6 +31,8 @@ export const useSession = defineStore('session', () => {
   /** The server no longer knows who this is. */
   function forget(): void {
     forgotten = view.value?.owner ?? forgotten
+    // Nothing of a session is left in its tab.
+    sessionStorage.clear()
     view.value = { signed_in: false, owner: null, key_id: null, scopes: null, expires_at: null }
   }
 

@@ -22,6 +22,10 @@ export function useEstimate(form: Ref<Recipe>): { text: Ref<string>; refused: Re
     const traits = catalogue.model(form.value.model)
     const missing = lacking(form.value, traits)
     refused.value = false
+    if (!catalogue.loaded) {
+      text.value = ''
+      return
+    }
     if (missing) {
       text.value = missing
       return
@@ -43,7 +47,7 @@ export function useEstimate(form: Ref<Recipe>): { text: Ref<string>; refused: Re
   }
 
   watch(
-    form,
+    [form, () => catalogue.loaded],
     () => {
       clearTimeout(timer)
       timer = setTimeout(() => void estimate(), SETTLED_MS)

@@ -1,7 +1,7 @@
 import { computed, reactive, ref, shallowRef, watch, type ComputedRef, type Ref, type ShallowRef } from 'vue'
 
 import { api, ask } from '@/api/client'
-import { sentenceOf } from '@/api/problems'
+import { mayPass, sentenceOf } from '@/api/problems'
 import type { ResultView } from '@/api/types'
 
 const PAGE = 200
@@ -19,6 +19,8 @@ export interface Results {
   filters: Filters
   items: ShallowRef<readonly ResultView[]>
   problem: Ref<string | null>
+  /** Read again what failed for a while only. */
+  again: () => Promise<void>
   loading: Ref<boolean>
   complete: ComputedRef<boolean>
   more: () => Promise<void>
@@ -36,6 +38,7 @@ export function useResults(): Results {
   const filters = reactive<Filters>({ q: '', model: '', label: '', since: '', until: '' })
   const items = shallowRef<readonly ResultView[]>([])
   const problem = ref<string | null>(null)
+  let passing = false
   const loading = ref(false)
   const cursor = ref<string | null | undefined>(undefined)
   const complete = computed(() => cursor.value === null)
@@ -65,8 +68,11 @@ export function useResults(): Results {
       items.value = cursor.value === undefined ? page.items : [...items.value, ...page.items]
       cursor.value = page.next_cursor
       problem.value = null
+      passing = false
     } catch (error) {
-      if (mine === turn) problem.value = sentenceOf(error)
+      if (mine !== turn) return
+      problem.value = sentenceOf(error)
+      passing = mayPass(error)
     } finally {
       if (mine === turn) loading.value = false
     }
@@ -83,6 +89,10 @@ export function useResults(): Results {
     if (fresh.length) items.value = [...fresh, ...items.value]
   }
 
+  async function again(): Promise<void> {
+    if (passing) await more()
+  }
+
   function remove(keys: ReadonlySet<string>): void {
     items.value = items.value.filter((item) => !keys.has(keyOf(item)))
   }
@@ -97,7 +107,7 @@ export function useResults(): Results {
     }, SETTLED_MS)
   })
 
-  return { filters, items, problem, loading, complete, more, refresh, remove }
+  return { filters, items, problem, loading, complete, more, again, refresh, remove }
 }
 
 function dayAfter(day: string): string {

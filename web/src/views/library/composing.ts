@@ -7,6 +7,9 @@ import { useToasts } from '@/stores/toasts'
 import type { Recipe } from '@/recipe'
 import type { Compose, Composition, Entry } from './types'
 
+/** What a model is used for: the first of these that it does. */
+const TASKS = ['txt2img', 'img2img', 'inpaint'] as const
+
 /** Put models, stacks and recipes into the Draw view's form and go there. */
 export function useComposing() {
   const catalogue = useCatalogue()
@@ -31,7 +34,10 @@ export function useComposing() {
   async function useModel(entry: Entry): Promise<void> {
     await catalogue.load()
     const model = catalogue.models.find((each) => each.id === entry.id)
-    if (model) recipe.takeModel(model)
+    if (model) {
+      if (!model.tasks.includes(recipe.form.task)) recipe.form.task = TASKS.find((task) => model.tasks.includes(task)) ?? 'txt2img'
+      recipe.takeModel(model)
+    }
     await show()
   }
 

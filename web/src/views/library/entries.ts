@@ -1,7 +1,7 @@
 import { computed, reactive, ref, shallowRef, watch, type ComputedRef, type Ref, type ShallowRef } from 'vue'
 
 import { api, ask } from '@/api/client'
-import { sentenceOf } from '@/api/problems'
+import { mayPass, sentenceOf } from '@/api/problems'
 import type { Entry, Kind, TagCount } from './types'
 
 const PAGE = 100
@@ -35,6 +35,8 @@ export interface Entries {
   items: ShallowRef<readonly Entry[]>
   tags: ShallowRef<readonly TagCount[]>
   problem: Ref<string | null>
+  /** Read again what failed for a while only. */
+  again: () => Promise<void>
   loading: Ref<boolean>
   complete: ComputedRef<boolean>
   more: () => Promise<void>
@@ -50,6 +52,7 @@ export function useEntries(): Entries {
   const items = shallowRef<readonly Entry[]>([])
   const tags = shallowRef<readonly TagCount[]>([])
   const problem = ref<string | null>(null)
+  let passing = false
   const loading = ref(false)
   /** What is still to be read; none when all is. */
   const ahead = ref<{ shelf: Shelf; cursor: string | null } | null>(first(filters))
@@ -83,11 +86,18 @@ export function useEntries(): Entries {
       }
       items.value = found
       problem.value = null
+      passing = false
     } catch (error) {
-      if (mine === turn) problem.value = sentenceOf(error)
+      if (mine !== turn) return
+      problem.value = sentenceOf(error)
+      passing = mayPass(error)
     } finally {
       if (mine === turn) loading.value = false
     }
+  }
+
+  async function again(): Promise<void> {
+    if (passing) await more()
   }
 
   async function count(mine: number): Promise<void> {
@@ -109,7 +119,7 @@ export function useEntries(): Entries {
     timer = setTimeout(() => void restart(), SETTLED_MS)
   })
 
-  return { filters, items, tags, problem, loading, complete, more, restart, replace }
+  return { filters, items, tags, problem, loading, complete, more, again, restart, replace }
 }
 
 function first(filters: Filters): { shelf: Shelf; cursor: string | null } {
