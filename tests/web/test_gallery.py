@@ -146,11 +146,8 @@ def many(fleet: FleetProcess, drawn: list[str]) -> Iterator[None]:
         connection.execute("delete from images where job = %s and index > 0", (drawn[0],))
 
 
-def test_ten_thousand_pictures_cost_a_bounded_page(visitor: Visitor, many: None) -> None:
-    """However far one scrolls, only what is in sight is in the page; nothing moves by itself while pictures load."""
-    del many
-    page = visitor.page
-    # The rows share one file, and making thousands of its thumbnails would test something else.
+def _draw_no_thumbnails(page: Page) -> None:
+    """Spare the server: the many pictures share one file, and thousands of its thumbnails would test something else."""
     page.route(
         "**/images/*?thumbnail=256",
         lambda route: route.fulfill(
@@ -159,6 +156,26 @@ def test_ten_thousand_pictures_cost_a_bounded_page(visitor: Visitor, many: None)
             body="<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
         ),
     )
+
+
+def test_what_to_do_with_the_chosen_is_at_hand(gallery: Page, many: None) -> None:
+    """However far down one chooses, nobody has to scroll back to compare or delete."""
+    del many
+    _draw_no_thumbnails(gallery)
+    gallery.reload()
+    gallery.get_by_role("button", name="Choose").click()
+    gallery.locator(".tile").first.click()
+    gallery.mouse.move(600, 400)
+    gallery.mouse.wheel(0, 3000)
+    gallery.wait_for_function("() => scrollY > 2000")
+    expect(gallery.get_by_role("button", name="Delete")).to_be_in_viewport(ratio=1)
+
+
+def test_ten_thousand_pictures_cost_a_bounded_page(visitor: Visitor, many: None) -> None:
+    """However far one scrolls, only what is in sight is in the page; nothing moves by itself while pictures load."""
+    del many
+    page = visitor.page
+    _draw_no_thumbnails(page)
     page.goto("/gallery")
     expect(page.locator(".tile").first).to_be_visible()
     most = reached = 0
