@@ -1,17 +1,13 @@
 """Refuse prompts that are longer than a model's text encoder reads, where this host can count them; where not, drawing does."""
 
 import asyncio
-from typing import Final
 
 from broker_api.admission.refusals import PromptTooLong
 from broker_api.vocabularies import Reader, Vocabularies, count_windows
 from jobs.contract import DiffusionParameters, JobParameters, RefineParameters, UpscaleParameters
 from models_registry.entries import Kind, ModelRef
-from models_registry.families import FAMILIES, Guidance, facts_of
+from models_registry.families import FAMILIES, is_guided
 from models_registry.offers import Catalogue
-
-#: Up to this scale the negative prompt is not read.
-_NO_GUIDANCE: Final = 1.0
 
 
 async def refuse_long_prompts(vocabularies: Vocabularies, parameters: JobParameters, catalogue: Catalogue) -> None:
@@ -23,7 +19,7 @@ async def refuse_long_prompts(vocabularies: Vocabularies, parameters: JobParamet
     reader = await vocabularies.reader(entry)
     if reader is None or reader.whole is None:
         return
-    reads_negative = facts_of(entry).guidance is Guidance.CLASSIFIER_FREE and asked.guidance_scale > _NO_GUIDANCE
+    reads_negative = is_guided(entry, asked.guidance_scale)
     texts = {"prompt": asked.prompt} | ({"negative_prompt": asked.negative_prompt} if reads_negative else {})
     for field, text in texts.items():
         found = await asyncio.to_thread(_count, reader, text)

@@ -34,7 +34,7 @@ class TokenCount(BaseModel):
         description="Without LoRA tags and the marks of emphasis; an embedding's name counts its vectors."
     )
     windows: int = Field(
-        description="How many the text encoder reads one behind the other; `BREAK` begins a new one. T5 has one, whatever its length."
+        description="How many the text encoder reads one behind the other; `BREAK` begins a new one. T5 and Qwen have one."
     )
 
 
@@ -43,7 +43,7 @@ class TokenCounts(BaseModel):
 
     model: str
     window: int | None = Field(
-        description="Tokens that fit into one window: with T5 the most that a prompt may have. Null where this server cannot know."
+        description="Tokens that fit into one window: with T5 and Qwen the most that a prompt may have. Null where this server cannot know."
     )
     prompt: TokenCount | None
     negative_prompt: TokenCount | None
@@ -96,8 +96,8 @@ PROMPT_ENDPOINTS: Final = (
         "POST", "/v1/prompts/tokens", "countTokens", "Count the tokens of a prompt", "jobs", count_tokens,
         description=(
             "As the model's own text encoder counts them: a prompt longer than `window` is read in several windows, one behind the other. "
-            "T5, which reads them for Stable Diffusion 3 and FLUX.1, and Qwen, which does for FLUX.2 and Qwen-Image, have one window, "
-            "and a longer prompt is refused at submit. "
+            "T5 (of Stable Diffusion 3 and FLUX.1) and Qwen (of FLUX.2, Qwen-Image and Z-Image) have one window, and a longer prompt is "
+            "refused at submit. "
             "Null where this server cannot know: the model's files lie on another host, or hold T5's vocabulary as `spiece.model` alone."
         ),
         body=Body(models=(CountTokens,), parse=CountTokens.model_validate, example={"prompt": "a red circle on a blue background"}),

@@ -18,8 +18,8 @@ TITLES: Mapping[Kind, str] = MappingProxyType(
         Kind.PREPROCESSOR: "a preprocessor",
     }
 )
-#: Families whose VAEs make the same latents.
-_SAME_LATENTS: frozenset[str] = frozenset({"sd15", "sd2"})
+#: Families whose VAEs make the same latents, by twos.
+_SAME_LATENTS: tuple[frozenset[str], ...] = (frozenset({"sd15", "sd2"}), frozenset({"flux", "zimage"}))
 
 
 def mismatch(adapter: ModelEntry, checkpoint: ModelEntry) -> str | None:
@@ -31,7 +31,7 @@ def mismatch(adapter: ModelEntry, checkpoint: ModelEntry) -> str | None:
     if own is None:
         # Another version may have added it.
         return f"{adapter.name} is {kind} for {adapter.family}, which this version does not know."
-    if own is not other and not (adapter.kind is Kind.VAE and {own.name, other.name} == _SAME_LATENTS):
+    if own is not other and not (adapter.kind is Kind.VAE and {own.name, other.name} in _SAME_LATENTS):
         return f"{adapter.name} is {kind} for {own.title}; {checkpoint.name} is {other.title}."
     if adapter.kind not in other.adapters:
         return f"{adapter.name} is {kind}, which {other.title} does not take."

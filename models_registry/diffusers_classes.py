@@ -38,7 +38,7 @@ LATER_PIPELINES: Mapping[str, str] = MappingProxyType(
         "StableDiffusionInstructPix2PixPipeline": "InstructPix2Pix",
         "StableDiffusionUpscalePipeline": "the upscaler of Stable Diffusion 2.x",
         "StableDiffusionXLInstructPix2PixPipeline": "SDXL InstructPix2Pix",
-        "ZImagePipeline": "Z-Image",
+        "ZImageOmniPipeline": "Z-Image Omni",
     }
 )
 
@@ -54,6 +54,8 @@ class PartClass(NamedTuple):
     model_type: str = ""
     #: Configurations inside of its own, by the key that holds each → the keys that it may have.
     inner: Mapping[str, frozenset[str]] = MappingProxyType({})
+    #: Classes around this one, which its configuration may name in its place: their other parts are left out.
+    around: tuple[str, ...] = ()
 
 
 DIFFUSERS_WEIGHTS: Final = "diffusion_pytorch_model.safetensors"
@@ -65,6 +67,7 @@ CLASSES: Final[Mapping[str, PartClass]] = MappingProxyType(
         "SD3Transformer2DModel": PartClass(keys.SD3_TRANSFORMER_KEYS, DIFFUSERS_WEIGHTS),
         "FluxTransformer2DModel": PartClass(keys.FLUX_TRANSFORMER_KEYS, DIFFUSERS_WEIGHTS),
         "Flux2Transformer2DModel": PartClass(keys.FLUX2_TRANSFORMER_KEYS, DIFFUSERS_WEIGHTS),
+        "ZImageTransformer2DModel": PartClass(keys.ZIMAGE_TRANSFORMER_KEYS, DIFFUSERS_WEIGHTS),
         "AutoencoderKL": PartClass(keys.VAE_KEYS, DIFFUSERS_WEIGHTS),
         "AutoencoderKLFlux2": PartClass(keys.FLUX2_VAE_KEYS, DIFFUSERS_WEIGHTS),
         "CLIPTextModel": PartClass(keys.CLIP_TEXT_KEYS, TRANSFORMERS_WEIGHTS, "clip_text_model"),
@@ -76,6 +79,7 @@ CLASSES: Final[Mapping[str, PartClass]] = MappingProxyType(
         "Qwen2_5_VLForConditionalGeneration": PartClass(
             keys.QWEN25_VL_KEYS, TRANSFORMERS_WEIGHTS, "qwen2_5_vl", keys.QWEN25_VL_INNER_KEYS
         ),
+        "Qwen3Model": PartClass(keys.QWEN3_KEYS, TRANSFORMERS_WEIGHTS, "qwen3", around=("Qwen3ForCausalLM",)),
     }
 )
 
@@ -237,9 +241,30 @@ _QWENIMAGE: Final = FolderLayout(
         }
     ),
 )
+_ZIMAGE: Final = FolderLayout(
+    weights=("transformer", "vae", "text_encoder"),
+    components=MappingProxyType(
+        {
+            "transformer": _of(_DIFFUSERS, "ZImageTransformer2DModel"),
+            "vae": _VAE,
+            "text_encoder": _of(_TRANSFORMERS, "Qwen3Model"),
+            "tokenizer": _QWEN_TOKENIZER,
+            "scheduler": _FLOW_SCHEDULERS,
+        }
+    ),
+)
 #: By family; Stable Diffusion 1.x and 2.x share theirs.
 LAYOUTS: Final[Mapping[str, FolderLayout]] = MappingProxyType(
-    {"sd15": _SD, "sd2": _SD, "sdxl": _SDXL, "sd3": _SD3, "flux": _FLUX, "flux2": _FLUX2, "qwenimage": _QWENIMAGE}
+    {
+        "sd15": _SD,
+        "sd2": _SD,
+        "sdxl": _SDXL,
+        "sd3": _SD3,
+        "zimage": _ZIMAGE,
+        "flux": _FLUX,
+        "flux2": _FLUX2,
+        "qwenimage": _QWENIMAGE,
+    }
 )
 
 TOKENIZER_FILES: Final = (

@@ -104,6 +104,13 @@ FLUX2_VAE_KEYS = _DIFFUSERS_KEYS | _words(
     """
 )
 
+ZIMAGE_TRANSFORMER_KEYS = _DIFFUSERS_KEYS | _words(
+    """
+    all_f_patch_size all_patch_size axes_dims axes_lens cap_feat_dim dim in_channels n_heads n_kv_heads n_layers
+    n_refiner_layers norm_eps qk_norm rope_theta siglip_feat_dim t_scale
+    """
+)
+
 #: Of every model of transformers, with the keys that older versions wrote into every configuration.
 _TRANSFORMERS_KEYS = _words(
     """

@@ -77,6 +77,8 @@ class FamilyFacts(NamedTuple):
     takes_clip_skip: bool = True
     #: Whether another of its checkpoints can draw the last of the noise away.
     takes_refiner: bool = False
+    #: Up to this scale classifier-free guidance draws by the prompt alone. It is 0 where the whole scale is added to the prompt's own part.
+    unguided_scale: float = 1.0
 
     @property
     def tasks(self) -> frozenset[str]:
@@ -238,6 +240,30 @@ _FLUX: Final = FamilyFacts(
     takes_clip_skip=False,
 )
 
+_ZIMAGE: Final = FamilyFacts(
+    name="zimage",
+    title="Z-Image",
+    variants=MappingProxyType(
+        {
+            "turbo": VariantFacts(
+                "Z-Image Turbo", _ANY, 8, 0.0, "Euler", Guidance.NONE, Prediction.FLOW, takes_controlnets=False
+            ),
+            BASE: VariantFacts("Z-Image", _ANY, 50, 4.0, "Euler", prediction=Prediction.FLOW, takes_controlnets=False),
+        }
+    ),
+    adapters=frozenset({Kind.LORA, Kind.VAE}),
+    size_step=16,
+    min_side=64,
+    max_side=2048,
+    native_size=1024,
+    latent_channels=16,
+    latent_factor=8,
+    activation_bytes_per_pixel=3_000,
+    pipeline_classes=MappingProxyType({"ZImagePipeline": None}),
+    takes_clip_skip=False,
+    unguided_scale=0.0,
+)
+
 _QWENIMAGE: Final = FamilyFacts(
     name="qwenimage",
     title="Qwen-Image",
@@ -290,7 +316,7 @@ _FLUX2: Final = FamilyFacts(
 
 #: The least demanding first.
 FAMILIES: Final[Mapping[str, FamilyFacts]] = MappingProxyType(
-    {family.name: family for family in (_SD15, _SD2, _SDXL, _SD3, _FLUX, _FLUX2, _QWENIMAGE)}
+    {family.name: family for family in (_SD15, _SD2, _SDXL, _SD3, _ZIMAGE, _FLUX, _FLUX2, _QWENIMAGE)}
 )
 
 
@@ -298,6 +324,12 @@ def facts_of(entry: ModelEntry) -> VariantFacts:
     """Return what is known of a checkpoint's variant; one that a newer version named is taken for the family's first."""
     variants = FAMILIES[entry.family].variants
     return variants.get(entry.variant) or next(iter(variants.values()))
+
+
+def is_guided(entry: ModelEntry, guidance_scale: float) -> bool:
+    """Tell whether a checkpoint draws with a second row for the negative prompt at this scale."""
+    by_prompts = facts_of(entry).guidance is Guidance.CLASSIFIER_FREE
+    return by_prompts and guidance_scale > FAMILIES[entry.family].unguided_scale
 
 
 def tasks_of(entry: ModelEntry) -> frozenset[str]:

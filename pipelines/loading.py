@@ -20,6 +20,7 @@ from pipelines.families.sd2 import StableDiffusion2
 from pipelines.families.sd3 import StableDiffusion3
 from pipelines.families.sd15 import StableDiffusion15
 from pipelines.families.sdxl import StableDiffusionXL
+from pipelines.families.zimage import ZImage
 from pipelines.loaders import LOADERS
 from pipelines.previews import preview_matrix
 from pipelines.reading import name_failure
@@ -33,6 +34,7 @@ FAMILY_CLASSES: Mapping[str, type[Family]] = MappingProxyType(
             StableDiffusion2,
             StableDiffusionXL,
             StableDiffusion3,
+            ZImage,
             Flux,
             Flux2,
             QwenImage,

@@ -9,7 +9,7 @@ import torch
 _HEEDING: Final = frozenset({"sdxl"})
 
 #: Families whose numbers are too large for half precision; the other 16 bits have room for them.
-_BRAIN: Final = frozenset({"sd3", "flux", "flux2", "qwenimage"})
+_BRAIN: Final = frozenset({"sd3", "zimage", "flux", "flux2", "qwenimage"})
 
 
 def held_at(family: str, component: str, config: Mapping[str, Any], dtype: torch.dtype) -> torch.dtype:

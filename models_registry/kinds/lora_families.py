@@ -70,7 +70,7 @@ _MARKS: Final = (
     (re.compile(r"single_transformer_blocks_\d"), "flux"),
     (re.compile(r"joint_blocks_\d"), "sd3"),
     (re.compile(r"transformer_blocks_\d+_(?:img|txt)_(?:mlp|mod)"), "qwenimage"),
-    (re.compile(r"(?:layers|noise_refiner|context_refiner)_\d+_(?:attention|feed_forward|adaLN)"), "Z-Image"),
+    (re.compile(r"(?:layers|noise_refiner|context_refiner)_\d+_(?:attention|feed_forward|adaLN)"), "zimage"),
     (re.compile(r"prior_"), "Stable Cascade"),
 )
 #: Beginnings of the layers that each kind of network has.
@@ -93,6 +93,9 @@ _OWN: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
             r"|norm_out|proj_out)(?:_|$)"
         ),
         "qwenimage": re.compile(r"(?:transformer_blocks|img_in|txt_in|time_text_embed|norm_out|proj_out)(?:_|$)"),
+        "zimage": re.compile(
+            r"(?:layers|noise_refiner|context_refiner|(?:all_)?x_embedder|(?:all_)?final_layer|t_embedder|cap_embedder)(?:_|$)"
+        ),
         "sd15": _UNET,
         "sd2": _UNET,
         "sdxl": _UNET,
@@ -110,14 +113,14 @@ _AROUND: Final = re.compile(r"_(?:proj_in|proj_out)$")
 _READS_TEXT: Final = re.compile(r"attn2_(?:processor_)?to_[kv]$")
 _TEXT_INPUT: Final = re.compile(r"(?:self_attn_[qkv]_proj|mlp_fc1)$")
 #: Of the transformers, what makes text features of theirs out of the encoder's.
-_TEXT_EMBEDDER: Final = re.compile(r"(?:context_embedder|txt_in)$")
+_TEXT_EMBEDDER: Final = re.compile(r"(?:context_embedder|txt_in|cap_embedder_1)$")
 #: Layers whose inputs are as wide as the first one's outputs: of a UNet where the first level attends, and of transformers.
 _FIRST_LEVEL: Final = re.compile(
     r"(?:down_blocks_0_attentions_\d+|input_blocks_[12]_1)_transformer_blocks_0_attn1_(?:processor_)?to_[qkv]$"
 )
 _INNER: Final = re.compile(
     r"(?:attn2?_(?:to|add)_[qkv](?:_proj)?|(?:img|txt|x_block|context_block)_attn2?_qkv|x_block_attn2?_qkv|single_blocks_\d+_linear1"
-    r"|attn_to_qkv_mlp_proj)$"
+    r"|attn_to_qkv_mlp_proj|(?:layers|noise_refiner|context_refiner)_\d+_attention_(?:to_[qkv]|qkv))$"
 )
 _CONVOLUTION: Final = 4
 
@@ -130,7 +133,7 @@ def tell_family(path: Path, layers: Mapping[str, Parts], words: str) -> Made:
     strange = next((name for name in found.network if not own.match(name)), None)
     if strange is not None:
         raise Unrecognised(path, f"is a LoRA for a layer that {FAMILIES[family].title} does not have: {strange[:80]!r}")
-    if family in {"flux", "flux2", "sd3", "qwenimage"}:
+    if family in {"flux", "flux2", "sd3", "zimage", "qwenimage"}:
         return Made(family, _one(path, found.network, _TEXT_EMBEDDER), _one(path, found.network, _INNER))
     text_width = _text_width(path, family, found)
     if family != "sdxl" and family_of_width(text_width) not in {None, family}:

@@ -30,7 +30,7 @@ def read_part(folder: Path, component: str, name: str, reads: Reads) -> Config:
     config.of_class(known.model_type, key="model_type").only(known.keys)
     for key, inner in known.inner.items():
         config.part(key).only(inner)
-    if config.values.get("architectures") not in (None, [name]):
+    if config.values.get("architectures") not in (None, *([each] for each in (name, *known.around))):
         raise ClassRefused(
             config.path, f"names the architectures {str(config.values['architectures'])[:80]} instead of {name}"
         )

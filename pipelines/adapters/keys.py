@@ -14,7 +14,10 @@ Component = Literal["unet", "transformer", "text_encoder", "text_encoder_2", "te
 TEXT_COMPONENTS: tuple[Component, ...] = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
 #: Blocks of transformers and what lies around them, by their names in diffusers and in the original code.
-_BLOCKS: Final = ("transformer_blocks", "single_transformer_blocks", "double_blocks", "single_blocks", "joint_blocks")
+_BLOCKS: Final = (
+    *("transformer_blocks", "single_transformer_blocks", "double_blocks", "single_blocks", "joint_blocks"),
+    *("layers", "noise_refiner", "context_refiner"),
+)
 _AROUND: Final = (
     *("img_in", "txt_in", "time_in", "vector_in", "guidance_in", "final_layer"),
     *(
@@ -31,6 +34,7 @@ _AROUND: Final = (
         "norm_out",
         "proj_out",
     ),
+    *("all_x_embedder", "all_final_layer", "cap_embedder"),
 )
 #: Beginning of a tensor's name -> component, and how much of it is no part of the layer's; the last ones are files of a denoiser alone.
 _COMPONENTS: Final[tuple[tuple[str, Component, str], ...]] = (

@@ -33,8 +33,15 @@ class Ask(NamedTuple):
     @property
     def rows(self) -> int:
         """Return how many rows the call holds: 2 per picture under classifier-free guidance."""
-        sample = self.args[0] if self.args else next(iter(self.kwargs.values()), None)
+        sample = self.sample
+        if _is_rows(sample):
+            return len(sample)
         return sample.shape[0] if isinstance(sample, torch.Tensor) and sample.ndim else 1
+
+    @property
+    def sample(self) -> Any:
+        """Return what the call is about: its first argument, a tensor of rows or a list of them."""
+        return self.args[0] if self.args else next(iter(self.kwargs.values()), None)
 
     @property
     def key(self) -> Hashable:
@@ -43,7 +50,9 @@ class Ask(NamedTuple):
         named = tuple(
             (name, _content(each) if name in self.shared else _form(each, rows)) for name, each in self.kwargs.items()
         )
-        return (self.kind, id(self.module), self.method, _form(self.args, rows), named)
+        listed = _is_rows(self.sample)
+        args = tuple(_rows_form(each) if listed and _is_rows(each) else _form(each, rows) for each in self.args)
+        return (self.kind, id(self.module), self.method, args, named)
 
     def perform(self) -> Any:
         """Call the module as the run would have done."""
@@ -69,6 +78,16 @@ def _form(value: object, rows: int) -> Hashable:
     if isinstance(value, list | tuple):
         return tuple(_form(each, rows) for each in value)
     return value if isinstance(value, Hashable) else id(value)
+
+
+def _rows_form(value: list[torch.Tensor]) -> Hashable:
+    """Return the same for a list of rows: any number of them, whose first dimension may differ."""
+    return ("rows", frozenset(_form(each, 0) for each in value))
+
+
+def _is_rows(value: object) -> bool:
+    """Tell whether an argument is a list of rows, as some denoisers take them."""
+    return isinstance(value, list) and bool(value) and all(isinstance(each, torch.Tensor) for each in value)
 
 
 def _content(value: object) -> Hashable:

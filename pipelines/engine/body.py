@@ -33,6 +33,12 @@ class Stepped(NamedTuple):
     output: Any
 
 
+class _Replayed(NamedTuple):
+    """Stand in for a denoiser's answer, whether it is taken by its name or by its place."""
+
+    sample: Any
+
+
 class _Bar:
     """Stand in for tqdm: the engine counts steps itself."""
 
@@ -227,8 +233,7 @@ class Body:
             return (), torch.zeros(1)
         if self._resume is not None and ask.kind == "denoise":
             # Replaying: the stubbed scheduler step throws the answer away, only its shape matters.
-            zeros = torch.zeros_like(ask.args[0] if ask.args else next(iter(ask.kwargs.values())))
-            return SimpleNamespace(sample=zeros) if ask.kwargs.get("return_dict", True) else (zeros,)
+            return _Replayed(_zeros(ask.sample))
         if ask.kind == "denoise":
             ask = self._passes[self.number].instead(ask)
         return self._greenlet.parent.switch(ask)
@@ -294,6 +299,10 @@ class Body:
         output = real(model_output, timestep, sample, *args, return_dict=True, **kwargs)
         self.last = Stepped(model_output, timestep, sample, output)
         return output if return_dict else output.to_tuple()
+
+
+def _zeros(rows: Any) -> Any:
+    return [torch.zeros_like(each) for each in rows] if isinstance(rows, list) else torch.zeros_like(rows)
 
 
 def _nothing() -> None:

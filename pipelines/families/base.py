@@ -20,7 +20,7 @@ from jobs.geometry import drawn_pixels, steps_per_picture
 from jobs.inputs import NO_INPUTS, Inputs
 from jobs.needs import needs_of
 from models_registry.entries import ModelEntry
-from models_registry.families import FAMILIES, FamilyFacts, Guidance, facts_of
+from models_registry.families import FAMILIES, FamilyFacts, facts_of, is_guided
 from models_registry.schedulers import SchedulerNameError, SchedulerSpec, find_scheduler
 from pipelines.adapters.adapted import Adapters
 from pipelines.adapters.keys import Component
@@ -183,12 +183,11 @@ class Family(ABC):
 
     def cost(self, parameters: DiffusionJob) -> Cost:
         """Estimate what one picture of the job asks of the device."""
-        variant, spec = facts_of(self.entry), self._spec(parameters)
-        is_guided = variant.guidance is Guidance.CLASSIFIER_FREE and parameters.guidance_scale > 1
-        rows = 2 if is_guided and not self.asks_apart else 1
+        spec, guided = self._spec(parameters), is_guided(self.entry, parameters.guidance_scale)
+        rows = 2 if guided and not self.asks_apart else 1
         # Second-order schedulers save the second call of the last step.
         calls = steps_per_picture(parameters) * spec.calls_per_step - (spec.calls_per_step - 1)
-        if is_guided and self.asks_apart:
+        if guided and self.asks_apart:
             calls *= 2
         pixels = drawn_pixels(parameters, self.facts.size_step)
         return Cost(rows, calls, pixels * self.facts.activation_bytes_per_pixel * rows // 2)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from pipelines.original.zimage_names import zimage_names
+
 #: Original name of a layer → the names that diffusers has in its place.
 Names = Mapping[str, tuple[str, ...]]
 
@@ -157,6 +159,9 @@ _BLOCK: Final = re.compile(r"(single_)?transformer_blocks\.(\d+)\.")
 def transformer_names(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return the layers that each original name stands for, of a transformer with these module paths; those that it has."""
     known = set(paths)
+    own = zimage_names(known)
+    if own:
+        return own
     numbers = {(bool(found[1]), found[2]) for path in known if (found := _BLOCK.match(path))}
     doubles = sorted((number for single, number in numbers if not single), key=int)
     singles = sorted((number for single, number in numbers if single), key=int)

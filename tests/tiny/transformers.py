@@ -19,7 +19,7 @@ _TRANSFORMERS: Any = transformers
 
 _TOKENIZER: Final = Path(__file__).parents[2] / "reference_models" / "shapes-sd15" / "tokenizer"
 #: Latent channels of the published models; four latents lie in one token.
-_CHANNELS: Final = 16
+CHANNELS: Final = 16
 #: Widths of CLIP-L, CLIP-G and T5.
 CLIP_L, CLIP_G, T5 = 16, 24, 64
 _FACTOR: Final = 8
@@ -62,18 +62,18 @@ def build_flux_schnell(folder: Path) -> Path:
 
 def build_flux_fill(folder: Path) -> Path:
     """Save FLUX.1 Fill, which reads a masked picture and its mask beside the latents."""
-    inputs = 8 * _CHANNELS + 4 * _FACTOR**2
+    inputs = 8 * CHANNELS + 4 * _FACTOR**2
     return _save_flux(folder, "FluxFillPipeline", in_channels=inputs, guidance_embeds=True)
 
 
 def build_flux_canny(folder: Path) -> Path:
     """Save FLUX.1 Canny, which reads a control picture beside the latents."""
-    return _save_flux(folder, "FluxControlPipeline", in_channels=8 * _CHANNELS, guidance_embeds=True)
+    return _save_flux(folder, "FluxControlPipeline", in_channels=8 * CHANNELS, guidance_embeds=True)
 
 
 def build_flux_depth(folder: Path) -> Path:
     """Save FLUX.1 Depth: Canny with other weights."""
-    return _save_flux(folder, "FluxControlPipeline", in_channels=8 * _CHANNELS, guidance_embeds=True, seed=1)
+    return _save_flux(folder, "FluxControlPipeline", in_channels=8 * CHANNELS, guidance_embeds=True, seed=1)
 
 
 def build_sd3_controlnet(folder: Path, seed: int = 2) -> Path:
@@ -127,7 +127,7 @@ def _save_sd3(folder: Path, *, t5: bool = True, seed: int = 0, **changes: Any) -
         pipe = _DIFFUSERS.StableDiffusion3Pipeline(
             transformer=_DIFFUSERS.SD3Transformer2DModel(**_sd3_config(**changes), num_layers=2),
             scheduler=_DIFFUSERS.FlowMatchEulerDiscreteScheduler(shift=3.0),
-            vae=_vae(scaling_factor=1.5305, shift_factor=0.0609),
+            vae=wide_vae(scaling_factor=1.5305, shift_factor=0.0609),
             text_encoder=_clip(CLIP_L, "quick_gelu", projected=True),
             tokenizer=_clip_tokenizer(),
             text_encoder_2=_clip(CLIP_G, "gelu", projected=True),
@@ -142,13 +142,13 @@ def _sd3_config(*, heads: int = 2, **changes: Any) -> dict[str, Any]:
     return {
         "sample_size": 16,
         "patch_size": 2,
-        "in_channels": _CHANNELS,
+        "in_channels": CHANNELS,
         "attention_head_dim": 16,
         "num_attention_heads": heads,
         "joint_attention_dim": T5,
         "caption_projection_dim": 16 * heads,
         "pooled_projection_dim": CLIP_L + CLIP_G,
-        "out_channels": _CHANNELS,
+        "out_channels": CHANNELS,
         "pos_embed_max_size": 24,
         **changes,
     }
@@ -159,12 +159,12 @@ def _save_flux(folder: Path, pipeline: str, *, dynamic: bool = True, seed: int =
         torch.manual_seed(seed)
         pipe = getattr(diffusers, pipeline)(
             transformer=_DIFFUSERS.FluxTransformer2DModel(
-                **_flux_config(**changes), num_layers=2, num_single_layers=2, out_channels=4 * _CHANNELS
+                **_flux_config(**changes), num_layers=2, num_single_layers=2, out_channels=4 * CHANNELS
             ),
             scheduler=_DIFFUSERS.FlowMatchEulerDiscreteScheduler(
                 shift=3.0 if dynamic else 1.0, use_dynamic_shifting=dynamic
             ),
-            vae=_vae(scaling_factor=0.3611, shift_factor=0.1159),
+            vae=wide_vae(scaling_factor=0.3611, shift_factor=0.1159),
             text_encoder=_clip(CLIP_L, "quick_gelu"),
             tokenizer=_clip_tokenizer(),
             text_encoder_2=_t5(),
@@ -184,7 +184,7 @@ def _save(pipe: Any, folder: Path) -> Path:
 def _flux_config(**changes: Any) -> dict[str, Any]:
     return {
         "patch_size": 1,
-        "in_channels": 4 * _CHANNELS,
+        "in_channels": 4 * CHANNELS,
         "attention_head_dim": 16,
         "num_attention_heads": 2,
         "joint_attention_dim": T5,
@@ -207,13 +207,14 @@ def _save_network(folder: Path, seed: int, make: Callable[[], Any]) -> Path:
     return folder
 
 
-def _vae(**scale: float) -> Any:
+def wide_vae(**scale: float) -> Any:
+    """Return a VAE as the published models have it, four levels deep; `scale` says how its latents are brought to size."""
     return _DIFFUSERS.AutoencoderKL(
         block_out_channels=(4, 4, 8, 8),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=1,
-        latent_channels=_CHANNELS,
+        latent_channels=CHANNELS,
         norm_num_groups=4,
         sample_size=64,
         use_quant_conv=False,

@@ -13,7 +13,7 @@ from models_registry.entries import Kind
 from models_registry.families import FAMILIES, FamilyFacts, Prediction
 from models_registry.findings import Findings
 from models_registry.kinds import parts
-from models_registry.kinds.checkpoints import flux, flux2, qwenimage, sd, sd3, sdxl
+from models_registry.kinds.checkpoints import flux, flux2, qwenimage, sd, sd3, sdxl, zimage
 from models_registry.kinds.checkpoints.described import Described, Told
 from models_registry.kinds.checkpoints.shapes import expected
 from models_registry.kinds.parts import SCHEDULER, Configs
@@ -32,6 +32,7 @@ DESCRIBE: Final[Mapping[str, Callable[[Configs, Told], Described]]] = MappingPro
         "flux": flux.describe,
         "flux2": flux2.describe,
         "qwenimage": qwenimage.describe,
+        "zimage": zimage.describe,
     }
 )
 

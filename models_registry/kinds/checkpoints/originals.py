@@ -155,7 +155,7 @@ OTHERS: Final[Mapping[str, str]] = MappingProxyType(
         "double_stream_modulation_img.": "FLUX.2 in one file (as a folder in diffusers' layout it draws)",
         "single_stream_modulation.": "FLUX.2 in one file (as a folder in diffusers' layout it draws)",
         "__index_timestep_zero__": "Qwen-Image-Edit",
-        "layers.0.adaLN_modulation.": "Z-Image",
+        "layers.0.adaLN_modulation.": "Z-Image in one file (as a folder in diffusers' layout it draws)",
         "double_stream_blocks.": "HiDream",
         "double_layers.": "AuraFlow",
         "txt_in.individual_token_refiner.": "Hunyuan Video",

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from models_registry.configs import Config
-from models_registry.kinds.checkpoints import flux, flux2, qwenimage, sd3
+from models_registry.kinds.checkpoints import flux, flux2, qwenimage, sd3, zimage
 from models_registry.kinds.parts import Configs
 
 
@@ -39,6 +39,10 @@ def _t5(config: Config) -> tuple[int, int]:
 
 def _sd3(config: Config) -> tuple[int, int]:
     return sd3.inner_width(config), config.whole("in_channels", 16)
+
+
+def _zimage(config: Config) -> tuple[int, int]:
+    return zimage.inner_width(config), 4 * config.whole("in_channels", 16)
 
 
 def _flux(config: Config) -> tuple[int, int]:
@@ -77,6 +81,7 @@ _LAYERS: Final[Mapping[str, tuple[tuple[str, ...], Callable[[Config], tuple[int,
         "SD3Transformer2DModel": (("pos_embed.proj.weight",), _sd3),
         "FluxTransformer2DModel": (("x_embedder.weight",), _flux),
         "Flux2Transformer2DModel": (("x_embedder.weight",), _flux2),
+        "ZImageTransformer2DModel": (("all_x_embedder.2-1.weight",), _zimage),
         "AutoencoderKL": (("decoder.conv_in.weight",), _vae),
         "AutoencoderKLFlux2": (("decoder.conv_in.weight",), _flux2_vae),
         "CLIPTextModel": ((_WORDS, f"text_model.{_WORDS}"), _clip),
@@ -90,6 +95,7 @@ _LAYERS: Final[Mapping[str, tuple[tuple[str, ...], Callable[[Config], tuple[int,
             ("model.embed_tokens.weight", "model.language_model.embed_tokens.weight"),
             _qwen25_vl,
         ),
+        "Qwen3Model": (("model.embed_tokens.weight", "embed_tokens.weight"), _qwen3),
     }
 )
 

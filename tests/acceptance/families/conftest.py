@@ -15,8 +15,9 @@ from tests.acceptance.tasks.conftest import Studio
 from tests.fleet_process import FleetProcess
 from tests.lora_layouts import make, write_kohya
 from tests.original_files import write_file
-from tests.tiny import flux2, qwenimage, unets
+from tests.tiny import qwenimage, unets, zimage
 from tests.tiny import transformers as flows
+from tests.tiny.families import BUILDERS
 
 #: The libraries ship no types for these calls.
 _DIFFUSERS: Any = diffusers
@@ -24,8 +25,7 @@ _TRANSFORMERS: Any = transformers
 
 #: By name: the family and the variant.
 VARIANTS: Final[Mapping[str, tuple[str, str]]] = {
-    f"tiny-{family}-{variant}": (family, variant)
-    for family, variant in (*unets.CHECKPOINTS, *flows.BUILDERS, *flux2.BUILDERS, *qwenimage.BUILDERS)
+    f"tiny-{family}-{variant}": (family, variant) for family, variant in BUILDERS
 }
 
 
@@ -43,9 +43,8 @@ def facts_of(name: str) -> VariantFacts:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with every variant's checkpoint."""
     folder = tmp_path_factory.mktemp("models")
-    builders = {**unets.CHECKPOINTS, **flows.BUILDERS, **flux2.BUILDERS, **qwenimage.BUILDERS}
     for name, key in VARIANTS.items():
-        builders[key](folder / name)
+        BUILDERS[key](folder / name)
     unets.build_sd2_controlnet(folder / "tiny-sd2-control")
     unets.build_sdxl_controlnet(folder / "tiny-sdxl-control")
     flows.build_sd3_controlnet(folder / "tiny-sd3-control")
@@ -53,6 +52,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("tiny-sd3-medium", "tiny-flux-dev"):
         flows.build_lora(folder / name, folder / f"{name}-lora.safetensors")
     qwenimage.build_lora(folder / "tiny-qwenimage-base-lora.safetensors")
+    zimage.build_lora(folder / "tiny-zimage-turbo-lora.safetensors")
     for name in FILES:
         write_file(folder / name, folder / f"{name}-file.safetensors")
     _write_additions(folder)

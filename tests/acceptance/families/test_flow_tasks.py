@@ -32,12 +32,13 @@ _JOBS: Mapping[str, dict[str, Any]] = {
     "lora": {"prompt": "a red circle <lora:{model}-lora:0.8>"},
 }
 every_model = pytest.mark.parametrize("model", ["tiny-sd3-medium", "tiny-flux-dev"])
-#: Qwen-Image has neither ControlNets nor emphasis here.
+#: Qwen-Image and Z-Image have neither ControlNets nor emphasis here.
 every_job = pytest.mark.parametrize(
     ("model", "job"),
     [
         *((model, job) for model in ("tiny-sd3-medium", "tiny-flux-dev") for job in _JOBS),
         *(("tiny-qwenimage-base", job) for job in ("hires", "scheduler", "lora")),
+        *(("tiny-zimage-turbo", job) for job in ("hires", "scheduler", "lora")),
     ],
 )
 

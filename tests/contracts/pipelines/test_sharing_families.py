@@ -19,7 +19,7 @@ from pipelines.loading import load
 from pipelines.shelf import Shelf
 from tests.contracts.pipelines.lora_jobs import draw, finish
 from tests.storages import common, storage_bytes
-from tests.tiny import flux2, qwenimage, transformers, unets
+from tests.tiny import flux2, qwenimage, transformers, unets, zimage
 
 Make = Callable[..., Txt2ImgParameters]
 Build = Callable[[Path], Path]
@@ -41,6 +41,7 @@ def pair(counters: Counters, *folders: Path) -> list[Family]:
         transformers.build_sd3_medium,
         transformers.build_flux_dev,
         flux2.build_klein_base,
+        zimage.build_turbo,
         qwenimage.build_qwenimage,
     ],
 )

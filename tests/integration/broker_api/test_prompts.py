@@ -47,6 +47,8 @@ def shelf(shared_world: Any) -> Any:
     shared_world.add_model("qwenimage-away", family="qwenimage", path=shared_world.home / "nowhere", **LATENTS)
     third = Component(name="text_encoder_3", bytes=1, parameters=1, dtype="F32")
     shared_world.add_model("sd3-spiece", family="sd3", variant="medium", path=REFERENCE, components=(third,))
+    qwen_tokenizer().save_pretrained(shared_world.home / "zimage-here" / "tokenizer")
+    shared_world.add_model("zimage-here", family="zimage", path=shared_world.home / "zimage-here", **LATENTS)
     broken = shared_world.home / "broken" / "tokenizer"
     broken.mkdir(parents=True)
     (broken / "tokenizer.json").write_text("no vocabulary")
@@ -108,10 +110,15 @@ def test_prompt_is_counted_as_t5_reads_it(count: Any, model: str, prompt: str, t
 @pytest.mark.parametrize(
     ("prompt", "tokens"), [("", 0), ("red", 1), ("a (red:1.3) <lora:any:0.5> BREAK b", 4), ("é" * 509, 1018)]
 )
-def test_prompt_is_counted_as_qwen_reads_it(count: Any, prompt: str, tokens: int) -> None:
-    """One window, of what the transformer reads without the five tokens behind the prompt: here nearly a token for each byte."""
-    found = count(prompt, "qwenimage-here")
-    assert (found["window"], found["prompt"]) == (1019, {"tokens": tokens, "windows": 1})
+@pytest.mark.parametrize(
+    # In the chat of the one its transformer reads 1024 tokens from the prompt on, five of them behind it; in that of the other 512 in all.
+    ("model", "window"),
+    [("qwenimage-here", 1019), ("zimage-here", 496)],
+)
+def test_prompt_is_counted_as_qwen_reads_it(count: Any, model: str, window: int, prompt: str, tokens: int) -> None:
+    """One window, without what lies around a prompt: here nearly a token for each byte."""
+    found = count(prompt, model)
+    assert (found["window"], found["prompt"]) == (window, {"tokens": tokens, "windows": 1})
 
 
 def test_chat_takes_its_part_of_what_is_read(count: Any) -> None:
@@ -136,6 +143,8 @@ def test_stable_diffusion_3_without_t5_counts_as_clip_does(count: Any) -> None:
         ("sd3-here", {"prompt": "red", "negative_prompt": LONG}, "negative_prompt"),
         ("qwenimage-here", {"prompt": LONGER}, "prompt"),
         ("qwenimage-here", {"prompt": "red", "negative_prompt": LONGER}, "negative_prompt"),
+        ("zimage-here", {"prompt": LONG}, "prompt"),
+        ("zimage-here", {"prompt": "red", "negative_prompt": LONG, "guidance_scale": 0.5}, "negative_prompt"),
     ],
 )
 def test_prompt_that_is_not_read_to_its_end_is_refused(
@@ -145,8 +154,9 @@ def test_prompt_that_is_not_read_to_its_end_is_refused(
     with shared_live.client(shelf.key()) as client:
         answer = client.post("/v1/jobs?dry_run=1", json={"task": "txt2img", "model": model, **asked})
     assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "prompt_too_long", field)
-    longest = 1019 if model == "qwenimage-here" else 511
-    assert f"{longest + 1} tokens" in answer.json()["detail"]
+    longest = {"qwenimage-here": 1019, "zimage-here": 496}.get(model, 511)
+    count = max(len(text) for text in asked.values() if isinstance(text, str)) + (longest == 511)
+    assert f"{count} tokens" in answer.json()["detail"]
     assert f"at most {longest}" in answer.json()["detail"]
 
 
@@ -158,6 +168,7 @@ def test_prompt_that_is_not_read_to_its_end_is_refused(
         ("qwenimage-here", {"prompt": LONGER[1:]}),
         ("qwenimage-here", {"prompt": "red", "negative_prompt": LONGER, "guidance_scale": 1}),
         ("sd3-clip", {"prompt": LONG}),
+        ("zimage-here", {"prompt": LONG[:496], "negative_prompt": LONG, "guidance_scale": 0}),
         # Not known here: what draws it has the last word.
         ("flux", {"prompt": LONG}),
     ],

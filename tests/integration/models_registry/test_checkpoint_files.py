@@ -183,6 +183,7 @@ REFUSED: dict[str, tuple[Shapes, str, str]] = {
         "unrecognised",
         "FLUX.2 in one file (as a folder",
     ),
+    "Z-Image": ({f"{UNET}layers.0.adaLN_modulation.0.weight": (8, 8)}, "unrecognised", "as a folder"),
     "quantised": ({**checkpoint(), f"{UNET}out.2.weight.absmax": (8,)}, "unrecognised", "quantised"),
     "velocity": ({**checkpoint(), "v_pred": ()}, "unrecognised", "v_prediction"),
     "pix2pix": (checkpoint(channels=8), "unrecognised", "instruct-pix2pix"),

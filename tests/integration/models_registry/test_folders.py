@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,19 @@ from models_registry.detection import detect
 from models_registry.entries import Kind, Layout
 from models_registry.families import FAMILIES
 from models_registry.refusals import ModelRefused
-from tests.tiny import flux2, qwenimage, transformers, unets
+from tests.tiny import flux2, qwenimage, transformers, unets, zimage
+from tests.tiny.families import BUILDERS
 
 Build = Callable[[Path], Path]
-BUILDERS: Mapping[tuple[str, str], Build] = {
-    **unets.CHECKPOINTS,
-    **transformers.BUILDERS,
-    **flux2.BUILDERS,
-    **qwenimage.BUILDERS,
-}
 #: Variants whose weights and settings are those of another one: their names tell them apart.
 NAMES = {("sd3", "3.5-large-turbo"): "sd3.5_large_turbo", ("flux", "depth"): "FLUX.1-Depth-dev"}
+FIRST_LAYERS = (
+    "conv_in.weight",
+    "x_embedder.weight",
+    "pos_embed.proj.weight",
+    "img_in.weight",
+    "all_x_embedder.2-1.weight",
+)
 TRANSFORMER = "transformer/diffusion_pytorch_model"
 
 
@@ -83,9 +85,9 @@ def test_detect_recognises_every_variant(copy: Copy, family: str, variant: str) 
     assert {component.name for component in entry.components} == set(weights)
     denoiser = load_file(folder / entry.components[0].name / "diffusion_pytorch_model.safetensors")
     config = json.loads((folder / entry.components[0].name / "config.json").read_text())
-    assert entry.text_width == config.get("cross_attention_dim", config.get("joint_attention_dim"))
-    firsts = ("conv_in.weight", "x_embedder.weight", "pos_embed.proj.weight", "img_in.weight")
-    first = next(name for name in firsts if name in denoiser)
+    read = next(key for key in ("cross_attention_dim", "joint_attention_dim", "cap_feat_dim") if key in config)
+    assert entry.text_width == config[read]
+    first = next(name for name in FIRST_LAYERS if name in denoiser)
     assert entry.width == denoiser[first].shape[0]
     vae = json.loads((folder / "vae/config.json").read_text())
     assert entry.latent_channels == vae.get("latent_channels", vae.get("z_dim"))
@@ -103,6 +105,8 @@ def test_detect_recognises_every_variant(copy: Copy, family: str, variant: str) 
         (unets.build_sdxl_lightning, "base", "base"),
         (transformers.build_sd35_large, "3.5-large-turbo", "3.5-large-turbo"),
         (transformers.build_flux_canny, "depth", "depth"),
+        (zimage.build_base, "turbo", "turbo"),
+        (zimage.build_turbo, "base", "base"),
     ],
 )
 def test_the_author_tells_what_nothing_else_tells(copy: Copy, builder: Build, told: str, variant: str) -> None:
@@ -531,3 +535,44 @@ def test_detect_recognises_controlnets(copy: Copy, name: str) -> None:
         with pytest.raises(ModelRefused) as caught:
             detect(control.path, Reads())
         assert extra in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("builder", "name", "variant"),
+    [
+        (zimage.build_turbo, "model", "turbo"),
+        (zimage.build_turbo, "Z-Image-Base-finetune", "base"),
+        (zimage.build_base, "model", "base"),
+        # The scheduler of the undistilled one tells more than a name.
+        (zimage.build_base, "not-turbo", "base"),
+    ],
+)
+def test_scheduler_and_words_tell_the_distilled_zimage(copy: Copy, builder: Build, name: str, variant: str) -> None:
+    """Nothing else differs between the two."""
+    assert detect(copy(builder, name), Reads()).variant == variant
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "code", "reason"),
+    [
+        ("transformer", {"siglip_feat_dim": 8}, "unrecognised", "reads pictures"),
+        ("transformer", {"all_patch_size": [4]}, "unrecognised", "packs its latents"),
+        ("transformer", {"axes_lens": [256, 512, 512]}, "config_invalid", "fewer places"),
+        ("transformer", {"axes_lens": [1536, 64, 512]}, "config_invalid", "fewer places"),
+        ("transformer", {"cap_feat_dim": 64}, "config_invalid", "width 64"),
+        ("transformer", {"dim": 64}, "weights_mismatch", "all_x_embedder"),
+        ("text_encoder", {"hidden_size": 64}, "config_invalid", "gives 64"),
+        ("text_encoder", {"architectures": ["Qwen3ForTokenClassification"]}, "class_refused", "instead of Qwen3Model"),
+        ("text_encoder", {"quantization_config": {}}, "config_key_refused", "quantization_config"),
+    ],
+)
+def test_zimage_that_does_not_fit_together_is_refused(
+    copy: Copy, file: str, values: dict[str, Any], code: str, reason: str
+) -> None:
+    """With the file at fault and what is wrong with it."""
+    folder = copy(zimage.build_turbo)
+    change(folder / file / "config.json", **values)
+    with pytest.raises(ModelRefused) as caught:
+        detect(folder, Reads())
+    assert caught.value.code == code, caught.value
+    assert reason in caught.value.reason

@@ -16,7 +16,7 @@ from models_registry.catalogue import read_catalogue
 from models_registry.entries import Kind, Layout
 from models_registry.scanning import ScanReport, scan
 from tests.original_files import lay_beside, write_file
-from tests.tiny import flux2, qwenimage, transformers, unets
+from tests.tiny import flux2, qwenimage, transformers, unets, zimage
 
 #: Name of a folder → its builder, family, variant. Names lie where nothing else tells, and mislead elsewhere.
 FOLDERS: dict[str, tuple[Callable[[Path], Path], str, str]] = {
@@ -46,6 +46,8 @@ FOLDERS: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "FLUX.1 small": (flux2.build_klein, "flux2", "klein"),
     "klein (distilled)": (flux2.build_klein_base, "flux2", "klein-base"),
     "not a FLUX": (qwenimage.build_qwenimage, "qwenimage", "base"),
+    "Z-Image": (zimage.build_base, "zimage", "base"),
+    "z, quick": (zimage.build_turbo, "zimage", "turbo"),
 }
 #: Name of a file → the folder that it is written from, family, variant.
 FILES: dict[str, tuple[str, str, str]] = {
@@ -81,6 +83,7 @@ DAMAGED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "without-vae": ("large", lambda f: (f / "vae/diffusion_pytorch_model.safetensors").unlink(), "weights_missing"),
     "with-code": ("FLUX.1-dev", lambda f: (f / "transformer/pipeline.py").write_text(""), "code_refused"),
     "another-t5": ("flux-fast", lambda f: change(f / "text_encoder_2/config.json", d_model=32), "config_invalid"),
+    "another-qwen": ("z, quick", lambda f: change(f / "text_encoder/config.json", hidden_size=32), "config_invalid"),
     "another-class": ("edges", lambda f: change(f / "model_index.json", vae=["os", "system"]), "class_refused"),
     "edit": ("not a FLUX", lambda f: change(f / "model_index.json", _class_name="QwenImageEditPipeline"), "unrecognised"),
     "flux2-dev": ("FLUX.1 small", lambda f: change(f / "model_index.json", _class_name="Flux2Pipeline"), "unrecognised"),

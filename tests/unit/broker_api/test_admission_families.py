@@ -177,6 +177,23 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {"model": "flux-fill", "task": "inpaint", "image": REF, "mask": REF, "controls": [{"image": REF, "model": "flux-net"}]},
         "option_unsupported", "controls", ("cannot be guided", "these can: FLUX.1 dev"),
     ),
+    "a negative prompt for Z-Image Turbo": (
+        {"model": "zimage-turbo", "negative_prompt": "blur"}, "option_unsupported", "negative_prompt", ("Z-Image Turbo",),
+    ),
+    "guidance for Z-Image Turbo": (
+        {"model": "zimage-turbo", "guidance_scale": 4}, "option_unsupported", "guidance_scale", ("without guidance",),
+    ),
+    "clip_skip for Z-Image": ({"model": "zimage-base", "clip_skip": 2}, "option_unsupported", "clip_skip", ("Z-Image",)),
+    "an embedding for Z-Image": (
+        {"model": "zimage-base", "embeddings": ["sdxl-word"]}, "family_mismatch", "embeddings.0", ("is Z-Image",),
+    ),
+    "a ControlNet for Z-Image": (
+        {"model": "zimage-base", "controls": [{"image": REF, "model": "flux-net"}]},
+        "option_unsupported", "controls", ("cannot be guided by ControlNets; none of its family can",),
+    ),
+    "an ancestral scheduler for Z-Image": (
+        {"model": "zimage-base", "scheduler": "Euler a"}, "scheduler_unsupported", "scheduler", ("Z-Image cannot", "UniPC"),
+    ),
     "a ControlNet for the refiner": (
         {"model": "sdxl-refiner", "task": "img2img", "image": REF, "controls": [{"image": REF, "model": "sdxl-net"}]},
         "option_unsupported", "controls", ("SDXL refiner", "cannot be guided"),
@@ -271,6 +288,13 @@ def test_vaes_of_both_older_families_serve_both() -> None:
     """Stable Diffusion 1.x and 2.x have the same latents."""
     assert drawn(TEXT | {"model": "sd2-base", "vae": "sd15-vae"}).vae == "sd15-vae"
     assert drawn(TEXT | {"model": "sd15-base", "vae": "sd2-vae"}).vae == "sd2-vae"
+
+
+def test_vae_of_flux_serves_zimage() -> None:
+    """Z-Image was trained on the latents of FLUX.1."""
+    assert drawn(TEXT | {"model": "zimage-base", "vae": "flux-vae"}).vae == "flux-vae"
+    with pytest.raises(RequestRefused, match="a VAE for Z-Image"):
+        drawn(TEXT | {"model": "sd15-base", "vae": "zimage-vae"})
 
 
 def test_own_control_pictures_may_be_prepared() -> None:

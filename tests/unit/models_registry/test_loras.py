@@ -273,6 +273,18 @@ FAMILIES: dict[str, tuple[Shapes, dict[str, str], str, int | None, int | None]] 
     "Qwen-Image by its words": (
         pair(f"{_BLOCK}.to_q", 3072, 3072), {"modelspec.architecture": "Qwen-Image/lora"}, "qwenimage", None, 3072,
     ),
+    "Z-Image of ComfyUI": (pair("diffusion_model.layers.0.attention.to_q", 3840, 3840), {}, "zimage", None, 3840),
+    "Z-Image of kohya": (
+        {**plain("lora_unet_layers_0_attention_qkv", inputs=3840), **plain("lora_unet_cap_embedder_1", inputs=2560)},
+        {}, "zimage", 2560, 3840,
+    ),
+    "Z-Image of diffusers": (
+        {
+            **pair("transformer.context_refiner.1.feed_forward.w1", 3840, 10240),
+            **pair("transformer.noise_refiner.0.attention.to_v", 3840, 3840),
+        },
+        {}, "zimage", None, 3840,
+    ),
     "a small SD 3 by its blocks": (pair("transformer.transformer_blocks.21.attn.to_q", 64, 64), {}, "sd3", None, 64),
     "a small SD 3.5 medium": (pair("transformer.transformer_blocks.0.attn2.to_q", 64, 64), {}, "sd3", None, 64),
     "a small SD 3 by its words": (
@@ -309,7 +321,11 @@ REFUSED: dict[str, tuple[Shapes, str, str]] = {
         "unrecognised",
         "Qwen-Image does not have: 'single_0'",
     ),
-    "Z-Image": (pair("diffusion_model.layers.0.attention.to_q", 64, 64), "unrecognised", "Z-Image"),
+    "a layer that Z-Image does not have": (
+        {**pair("layers.0.attention.to_q", 64, 64), **pair("layer_norm", 64, 64)},
+        "unrecognised",
+        "Z-Image does not have",
+    ),
     "Stable Cascade": (plain("lora_prior_unet_a"), "unrecognised", "Stable Cascade"),
     "T5 alone": (plain("lora_te3_encoder_block_0_layer_0_SelfAttention_q"), "unrecognised", "does not say of which"),
     "a layer that FLUX does not have": (
