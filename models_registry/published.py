@@ -11,6 +11,9 @@ from typing import Any, Final
 #: Settings of one component.
 Settings = Mapping[str, Any]
 
+#: What tells the larger FLUX.2 klein.
+FLUX2_9B_WIDTH: Final = 4096
+
 
 def _settings(*before: Settings, **settings: Any) -> Settings:
     return MappingProxyType({name: value for part in (*before, settings) for name, value in part.items()})
@@ -87,6 +90,24 @@ _FLUX_TRANSFORMER: Final = _settings(
     pooled_projection_dim=768,
     guidance_embeds=True,
     axes_dims_rope=[16, 56, 56],
+)
+_FLUX2_4B_TRANSFORMER: Final = _settings(
+    _class_name="Flux2Transformer2DModel",
+    patch_size=1,
+    in_channels=128,
+    num_layers=5,
+    num_single_layers=20,
+    attention_head_dim=128,
+    num_attention_heads=24,
+    joint_attention_dim=7680,
+    guidance_embeds=False,
+)
+_FLUX2_9B_TRANSFORMER: Final = _settings(
+    _FLUX2_4B_TRANSFORMER,
+    num_layers=8,
+    num_single_layers=24,
+    num_attention_heads=FLUX2_9B_WIDTH // 128,
+    joint_attention_dim=12288,
 )
 _QWENIMAGE_TRANSFORMER: Final = _settings(
     _class_name="QwenImageTransformer2DModel",
@@ -222,7 +243,11 @@ PUBLISHED: Final[Mapping[str, Mapping[str, Settings]]] = MappingProxyType(
                 "scheduler": _DYNAMIC_FLOW,
             }
         ),
-        # Its files hold the network alone.
+        # Their files hold the network alone.
+        **{
+            name: MappingProxyType({"transformer": transformer, "scheduler": _DYNAMIC_FLOW})
+            for name, transformer in (("flux2-4b", _FLUX2_4B_TRANSFORMER), ("flux2-9b", _FLUX2_9B_TRANSFORMER))
+        },
         "qwenimage": MappingProxyType({"transformer": _QWENIMAGE_TRANSFORMER, "scheduler": _QWENIMAGE_FLOW}),
     }
 )

@@ -1,6 +1,6 @@
-"""A file of a network alone, in diffusers' own names, and everything else beside it as folders: so Qwen-Image is passed on."""
+"""A file of a network alone, and everything else beside it as folders: so FLUX.2 and Qwen-Image are passed on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -9,6 +9,7 @@ import torch
 import transformers
 
 from jobs.errors import ModelMissing
+from models_registry.diffusers_classes import IS_DISTILLED
 from models_registry.entries import ModelEntry
 from models_registry.families import FAMILIES
 from models_registry.kinds.single_files import config_folder
@@ -17,6 +18,7 @@ from pipelines.original.beside import read_beside
 from pipelines.original.component import below, build
 from pipelines.original.configs import component_config
 from pipelines.original.published import published
+from pipelines.original.transformer import build_transformer
 from pipelines.precision import held_at
 from pipelines.reading import name_failure, quieten, read_tensors
 
@@ -24,6 +26,10 @@ from pipelines.reading import name_failure, quieten, read_tensors
 _DIFFUSERS: Any = diffusers
 _TRANSFORMERS: Any = transformers
 _PREFIX: Final = "model.diffusion_model."
+
+
+def _nothing(_variant: str) -> Mapping[str, Any]:
+    return {}
 
 
 class _Layout(NamedTuple):
@@ -34,17 +40,30 @@ class _Layout(NamedTuple):
     vae: str
     text_encoder: str
     tokenizer: str
+    #: Whether the network's tensors have their original names, and not those of diffusers.
+    is_original: bool = False
+    #: From the variant to settings of the pipeline.
+    settings: Callable[[str], Mapping[str, Any]] = _nothing
 
 
 _LAYOUTS: Final[Mapping[str, _Layout]] = MappingProxyType(
     {
+        "flux2": _Layout(
+            "Flux2KleinPipeline",
+            "Flux2Transformer2DModel",
+            "AutoencoderKLFlux2",
+            "Qwen3ForCausalLM",
+            "Qwen2Tokenizer",
+            is_original=True,
+            settings=lambda variant: {IS_DISTILLED: variant == "klein"},
+        ),
         "qwenimage": _Layout(
             "QwenImagePipeline",
             "QwenImageTransformer2DModel",
             "AutoencoderKLQwenImage",
             "Qwen2_5_VLForConditionalGeneration",
             "Qwen2Tokenizer",
-        )
+        ),
     }
 )
 #: Families whose files are read here.
@@ -54,7 +73,7 @@ NETWORKS: Final = frozenset(_LAYOUTS)
 def read_network(entry: ModelEntry, components: Components, dtype: torch.dtype) -> Any:
     """Load a network and what lies beside it onto the components' device, raising `ModelMissing`, `ModelDamaged` or `OutOfMemory`."""
     quieten()
-    layout, path, usual = _LAYOUTS[entry.family], entry.path, published(entry.family, entry.variant)
+    layout, path, usual = _LAYOUTS[entry.family], entry.path, published(entry.family, entry.variant, entry.width)
     # What is small is looked at before what is large.
     tokenizer = _tokenizer(entry, layout)
     scheduler = name_failure(path, lambda: component_config(path, "scheduler", "", usual["scheduler"], {}))
@@ -66,16 +85,20 @@ def read_network(entry: ModelEntry, components: Components, dtype: torch.dtype) 
         "tokenizer": tokenizer,
         "scheduler": name_failure(path, lambda: stepping.from_config(scheduler)),
     }
-    return name_failure(path, lambda: getattr(diffusers, layout.pipeline)(**parts))
+    return name_failure(path, lambda: getattr(diffusers, layout.pipeline)(**parts, **layout.settings(entry.variant)))
 
 
 def _transformer(entry: ModelEntry, layout: _Layout, dtype: torch.dtype) -> Any:
     weights, _ = read_tensors(entry.path)
     own = below(weights, _PREFIX) or weights
-    usual = published(entry.family, entry.variant)["transformer"]
+    usual = published(entry.family, entry.variant, entry.width)["transformer"]
     config = component_config(entry.path, "transformer", FAMILIES[entry.family].title, usual, own)
     cls = getattr(_DIFFUSERS, layout.transformer)
     held = held_at(entry.family, "transformer", config, dtype)
+    if layout.is_original:
+        # One that reads the guidance is recognised as another's.
+        config.setdefault("guidance_embeds", False)
+        return build_transformer(entry.path, own, lambda: cls.from_config(config), held)
     return build(entry.path, lambda: cls.from_config(config), own, held)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from models_registry.published import PUBLISHED, Settings
+from models_registry.published import FLUX2_9B_WIDTH, PUBLISHED, Settings
 
 #: What a file tells by itself, and what libraries would take for a setting.
 _LEFT_OUT: Final = frozenset({"in_channels", "guidance_embeds", "model_type"})
@@ -22,14 +22,19 @@ class Published(NamedTuple):
     rows: Mapping[str, int] = MappingProxyType({})
 
 
-def published(family: str, variant: str) -> Mapping[str, Published]:
-    """Return how a family's variant was published, by component; what its first layer reads is for the file to tell."""
+def published(family: str, variant: str, width: int | None = None) -> Mapping[str, Published]:
+    """Return how a family's variant was published, by component; what its first layer reads is for the file to tell.
+
+    `width` is the network's, where variants were published in several sizes.
+    """
     changes = _VARIANTS.get((family, variant), {})
-    parts = {name: changes.get(name, settings) for name, settings in PUBLISHED[_name(family, variant)].items()}
+    parts = {name: changes.get(name, settings) for name, settings in PUBLISHED[_name(family, variant, width)].items()}
     return {name: _published(settings) for name, settings in parts.items()}
 
 
-def _name(family: str, variant: str) -> str:
+def _name(family: str, variant: str, width: int | None) -> str:
+    if family == "flux2":
+        return "flux2-9b" if width == FLUX2_9B_WIDTH else "flux2-4b"
     if family == "sd3":
         return (
             "sd3.5-large"
@@ -62,6 +67,10 @@ _ROWS: Final[Mapping[str, tuple[str, Callable[[Settings], int]]]] = MappingProxy
         "t5": ("encoder.final_layer_norm.weight", lambda settings: settings["d_model"]),
         "SD3Transformer2DModel": ("x_embedder.proj.weight", lambda settings: settings["caption_projection_dim"]),
         "FluxTransformer2DModel": (
+            "img_in.weight",
+            lambda settings: settings["num_attention_heads"] * settings["attention_head_dim"],
+        ),
+        "Flux2Transformer2DModel": (
             "img_in.weight",
             lambda settings: settings["num_attention_heads"] * settings["attention_head_dim"],
         ),

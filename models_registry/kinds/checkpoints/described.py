@@ -33,7 +33,7 @@ class Told(NamedTuple):
     variant: str | None = None
     #: Texts in which a word may tell the variant, the most trustworthy first: the file's own metadata, then its name.
     texts: tuple[str, ...] = ()
-    #: Settings of the pipeline itself, as a folder's `model_index.json` has them.
+    #: Settings of the pipeline itself, as a folder's `model_index.json` has them: None where it is silent, and none of a file.
     settings: Mapping[str, object] = MappingProxyType({})
 
 

@@ -1,4 +1,4 @@
-"""FLUX.2 klein: its folder says whether it is distilled; a transformer that reads the guidance is of another FLUX.2."""
+"""FLUX.2 klein: its folder says whether it is distilled, of a file a word does; a transformer that reads the guidance is another's."""
 
 from typing import Final
 
@@ -6,12 +6,13 @@ from models_registry.configs import Config
 from models_registry.diffusers_classes import IS_DISTILLED
 from models_registry.families import FAMILIES
 from models_registry.kinds import parts
-from models_registry.kinds.checkpoints.described import Described, Told, choose
+from models_registry.kinds.checkpoints.described import Described, Told, choose, word
 from models_registry.kinds.parts import Configs
 from models_registry.refusals import ConfigInvalid, Unrecognised
 
 #: Cells of the latents that the transformer sees as one: two by two.
 PATCHED: Final = 4
+_WORDS: Final = {"klein-base": word("base")}
 #: Layers of the text encoder that are read side by side, and the last of them.
 READ_LAYERS: Final = 3
 LAST_LAYER: Final = 27
@@ -34,7 +35,7 @@ def describe(configs: Configs, told: Told) -> Described:
         )
     return Described(
         family=family.name,
-        variant=choose(_variants(told), told, {}),
+        variant=choose(_variants(told), told, _WORDS),
         # The transformer knows no size; the VAE tells which pictures it was trained on.
         native_size=parts.check_native(vae, vae.whole("sample_size", family.native_size), family),
         latent_factor=parts.latent_factor(vae, family),
@@ -67,4 +68,6 @@ def _check_layers(text: Config) -> None:
 
 
 def _variants(told: Told) -> tuple[str, ...]:
-    return ("klein",) if told.settings.get(IS_DISTILLED) is True else ("klein-base",)
+    if IS_DISTILLED not in told.settings:
+        return "klein", "klein-base"
+    return ("klein",) if told.settings[IS_DISTILLED] is True else ("klein-base",)

@@ -122,7 +122,7 @@ def _components(index: Config, layout: FolderLayout) -> dict[str, str]:
 
 
 def _settings(index: Config, layout: FolderLayout) -> Mapping[str, object]:
-    return {name: value for name, value in index.values.items() if name in layout.settings}
+    return {name: index.values.get(name) for name in layout.settings}
 
 
 def _partner(component: str) -> str:

@@ -7,6 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from models_registry.kinds.checkpoints.described import word
 from models_registry.kinds.unets import SD2_TEXT_WIDTH
+from models_registry.published import FLUX2_9B_WIDTH
+from models_registry.refusals import Unrecognised
 from models_registry.safetensors_header import Header
 from models_registry.weights import dimension
 
@@ -61,6 +63,13 @@ def _sd3_published(header: Header, start: str) -> str:
         return "sd3.5-medium"
     # 3.5 brought a norm of queries and keys.
     return "sd3.5-large" if f"{start}joint_blocks.0.x_block.attn.ln_q.weight" in header.tensors else "sd3-medium"
+
+
+def _flux2_published(header: Header, start: str) -> str:
+    if any(name.startswith(f"{start}guidance_in.") for name in header.tensors):
+        raise Unrecognised(header.path, "reads the guidance, as FLUX.2 dev does, which is not supported yet")
+    # 4B is as wide as FLUX.1.
+    return "flux2-9b" if dimension(header, f"{start}img_in.weight", 0) == FLUX2_9B_WIDTH else "flux2-4b"
 
 
 def _no_settings(_: Header, __: str) -> Mapping[str, Any]:
@@ -122,7 +131,19 @@ _FLUX: Final = Original(
     lambda _, __: "flux",
     _flux_settings,
 )
-#: Its network is passed on alone, under the names that diffusers has for it.
+#: Its network is passed on alone, as that of the next.
+_FLUX2: Final = Original(
+    "flux2",
+    (
+        Piece("transformer", "Flux2Transformer2DModel", (NETWORK, "")),
+        Piece("vae", "AutoencoderKLFlux2", ()),
+        Piece("text_encoder", "Qwen3ForCausalLM", ()),
+    ),
+    _flux2_published,
+    _no_settings,
+    beside=("tokenizer",),
+)
+#: Under the names that diffusers has for it.
 _QWENIMAGE: Final = Original(
     "qwenimage",
     (
@@ -137,6 +158,8 @@ _QWENIMAGE: Final = Original(
 )
 #: The beginnings of names that tell a family by its network; bare where a file holds the network alone.
 _BY_NETWORK: Final = (
+    # First, because some of its blocks are called like those of FLUX.1.
+    (_FLUX2, (f"{NETWORK}double_stream_modulation_img.", "double_stream_modulation_img.")),
     (_FLUX, (f"{NETWORK}double_blocks.", "double_blocks.")),
     (_SD3, (f"{NETWORK}joint_blocks.", "joint_blocks.")),
     (_QWENIMAGE, (f"{NETWORK}transformer_blocks.0.img_mod.", "transformer_blocks.0.img_mod.")),
@@ -152,8 +175,6 @@ _READS_TEXT: Final = "attn2.to_k.weight"
 OTHERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "distilled_guidance_layer.": "Chroma",
-        "double_stream_modulation_img.": "FLUX.2 in one file (as a folder in diffusers' layout it draws)",
-        "single_stream_modulation.": "FLUX.2 in one file (as a folder in diffusers' layout it draws)",
         "__index_timestep_zero__": "Qwen-Image-Edit",
         "layers.0.adaLN_modulation.": "Z-Image in one file (as a folder in diffusers' layout it draws)",
         "double_stream_blocks.": "HiDream",

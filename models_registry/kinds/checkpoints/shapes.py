@@ -143,6 +143,9 @@ _ORIGINAL: Final[Mapping[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]
         "CLIPTextModel": ((f"text_model.{_WORDS}", _WORDS, "token_embedding.weight"), (), None),
         "CLIPTextModelWithProjection": ((f"text_model.{_WORDS}", _WORDS, "token_embedding.weight"), (), None),
         "T5EncoderModel": (("shared.weight", "encoder.embed_tokens.weight"), (), None),
+        "Flux2Transformer2DModel": (("img_in.weight",), (("txt_in.weight", "joint_attention_dim"),), 15360),
+        "AutoencoderKLFlux2": (("decoder.conv_in.weight",), (), None),
+        "Qwen3ForCausalLM": (("model.embed_tokens.weight",), (), None),
         "QwenImageTransformer2DModel": (("img_in.weight",), (("txt_in.weight", "joint_attention_dim"),), 3584),
         # These two lie beside files, and never in them.
         "AutoencoderKLQwenImage": (("decoder.conv_in.weight",), (), None),

@@ -178,10 +178,20 @@ REFUSED: dict[str, tuple[Shapes, str, str]] = {
         "unrecognised",
         "Qwen-Image-Edit",
     ),
-    "FLUX.2": (
-        {"single_stream_modulation.lin.weight": (8, 8), "double_blocks.0.a": (8, 8)},
+    "FLUX.2 alone": (
+        {
+            "double_stream_modulation_img.lin.weight": (18432, 3072),
+            "double_blocks.0.img_attn.qkv.weight": (9216, 3072),
+            "img_in.weight": (3072, 128),
+            "txt_in.weight": (3072, 7680),
+        },
         "unrecognised",
-        "FLUX.2 in one file (as a folder",
+        "is FLUX.2 and holds no VAE and no text encoder and no tokenizer",
+    ),
+    "FLUX.2 dev": (
+        {"double_stream_modulation_img.lin.weight": (8, 8), "guidance_in.in_layer.weight": (8, 8)},
+        "unrecognised",
+        "as FLUX.2 dev does",
     ),
     "Z-Image": ({f"{UNET}layers.0.adaLN_modulation.0.weight": (8, 8)}, "unrecognised", "as a folder"),
     "quantised": ({**checkpoint(), f"{UNET}out.2.weight.absmax": (8,)}, "unrecognised", "quantised"),
