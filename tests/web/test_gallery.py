@@ -1,10 +1,16 @@
 """The gallery: found, looked at, compared, deleted; and fast however many pictures there are."""
 
+import io
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import psycopg
 import pytest
+from PIL import Image
 from playwright.sync_api import FilePayload, Page, expect
 
 from tests.fleet_process import FleetProcess
@@ -60,7 +66,9 @@ def test_pictures_are_found(gallery: Page) -> None:
     expect(gallery.get_by_text("No picture is like that")).to_be_visible()
 
 
-def test_picture_tells_everything(gallery: Page, http: httpx.Client, drawn: list[str]) -> None:
+def test_picture_tells_everything(
+    gallery: Page, fleet: FleetProcess, http: httpx.Client, drawn: list[str], tmp_path: Path
+) -> None:
     """The detail has an address, shows the parameters, and copies them as A1111's text, curl and Python that draw the same."""
     gallery.context.grant_permissions(["clipboard-read", "clipboard-write"])
     gallery.goto(f"/gallery/{drawn[1]}/0")
@@ -81,6 +89,14 @@ def test_picture_tells_everything(gallery: Page, http: httpx.Client, drawn: list
     answer = http.post("/v1/jobs", params={"dry_run": True}, json=request)
     assert answer.status_code == 200, answer.text
     assert answer.json()["request"]["seed"] == 2
+    environment = {**os.environ, "IMAGEFLEET_API_KEY": fleet.key, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-c", source], cwd=tmp_path, env=environment, check=True, timeout=60)
+    (written,) = tmp_path.iterdir()
+    with (
+        Image.open(written) as again,
+        Image.open(io.BytesIO(http.get(f"/v1/jobs/{drawn[1]}/images/0").content)) as first,
+    ):
+        assert again.tobytes() == first.tobytes()
     gallery.keyboard.press("ArrowRight")
     expect(dialog.get_by_text("a green square on a white background").first).to_be_visible()
     gallery.keyboard.press("Escape")

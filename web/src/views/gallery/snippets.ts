@@ -19,9 +19,10 @@ export function curlOf(parameters: Parameters, origin: string): string {
   return `curl -H "Authorization: Bearer $IMAGEFLEET_API_KEY" -H "Content-Type: application/json" \\\n  ${origin}/v1/jobs -d '${body}'\n`
 }
 
-/** Return a Python program that draws the same. */
+/** Return a Python program that draws the same, tells of each step and writes the pictures beside itself. */
 export function pythonOf(parameters: Parameters, origin: string): string {
   return `import os
+from pathlib import Path
 
 from client.client import Client
 
@@ -29,6 +30,8 @@ with Client("${origin}", os.environ["IMAGEFLEET_API_KEY"]) as fleet:
     job = fleet.submit(${literalOf(requestIn(parameters), 1)})
     for event in fleet.events(job.id):
         print(event.type, event.data.get("step", ""))
+    for image in fleet.read(job.id).images:
+        Path(f"{job.id}-{image.index}.${parameters.output?.format ?? 'png'}").write_bytes(fleet.picture(job.id, image))
 `
 }
 
