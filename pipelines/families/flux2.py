@@ -13,7 +13,7 @@ import torch
 from jobs.contract import DiffusionJob
 from jobs.geometry import Size
 from jobs.inputs import Inputs
-from models_registry.families import Guidance, facts_of
+from models_registry.families import is_guided
 from models_registry.qwen_vocabulary import CHATS
 from pipelines.adapters.keys import Component
 from pipelines.chats import chat_embeddings
@@ -48,7 +48,7 @@ class Flux2(Family):
 
     def plan(self, parameters: DiffusionJob, inputs: Inputs) -> Plan:
         """Return how a picture is drawn with the pipelines of FLUX.2 klein."""
-        guided = facts_of(self.entry).guidance is Guidance.CLASSIFIER_FREE and parameters.guidance_scale > 1
+        guided = is_guided(self.entry, parameters.guidance_scale)
         negative = parameters.negative_prompt if guided else None
         setting = self._setting(
             parameters, inputs, lambda _words: prompt_embeddings(self.pipe, parameters.prompt, negative)

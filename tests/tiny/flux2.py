@@ -11,6 +11,7 @@ from typing import Any, Final
 import diffusers
 import torch
 import transformers
+from safetensors.torch import save_file
 
 from tests.tiny.qwen import qwen_tokenizer
 
@@ -34,6 +35,18 @@ def build_klein(folder: Path) -> Path:
 def build_klein_base(folder: Path) -> Path:
     """Save FLUX.2 klein base, whose text encoder's head has weights of its own as that of 9B."""
     return _save(folder, distilled=False, tied=False, seed=1)
+
+
+def build_lora(path: Path, seed: int = 3) -> Path:
+    """Save a LoRA of rank 2 for the first layer of the single blocks, in kohya's names."""
+    generator, tensors = torch.Generator().manual_seed(seed), {}
+    for block in range(2):
+        start = f"lora_unet_single_blocks_{block}_linear1"
+        tensors[f"{start}.lora_down.weight"] = torch.randn(2, WIDTH, generator=generator)
+        tensors[f"{start}.lora_up.weight"] = torch.randn(9 * WIDTH, 2, generator=generator)
+        tensors[f"{start}.alpha"] = torch.tensor(2.0)
+    save_file(tensors, path)
+    return path
 
 
 #: By family and `ModelEntry.variant`.

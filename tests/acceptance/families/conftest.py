@@ -15,7 +15,7 @@ from tests.acceptance.tasks.conftest import Studio
 from tests.fleet_process import FleetProcess
 from tests.lora_layouts import make, write_kohya
 from tests.original_files import write_file
-from tests.tiny import qwenimage, unets, zimage
+from tests.tiny import flux2, qwenimage, unets, zimage
 from tests.tiny import transformers as flows
 from tests.tiny.families import BUILDERS
 
@@ -51,6 +51,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flows.build_flux_controlnet(folder / "tiny-flux-control")
     for name in ("tiny-sd3-medium", "tiny-flux-dev"):
         flows.build_lora(folder / name, folder / f"{name}-lora.safetensors")
+    flux2.build_lora(folder / "tiny-flux2-klein-lora.safetensors")
     qwenimage.build_lora(folder / "tiny-qwenimage-base-lora.safetensors")
     zimage.build_lora(folder / "tiny-zimage-turbo-lora.safetensors")
     for name in FILES:

@@ -32,11 +32,12 @@ _JOBS: Mapping[str, dict[str, Any]] = {
     "lora": {"prompt": "a red circle <lora:{model}-lora:0.8>"},
 }
 every_model = pytest.mark.parametrize("model", ["tiny-sd3-medium", "tiny-flux-dev"])
-#: Qwen-Image and Z-Image have neither ControlNets nor emphasis here.
+#: FLUX.2, Qwen-Image and Z-Image have neither ControlNets nor emphasis here.
 every_job = pytest.mark.parametrize(
     ("model", "job"),
     [
         *((model, job) for model in ("tiny-sd3-medium", "tiny-flux-dev") for job in _JOBS),
+        *(("tiny-flux2-klein", job) for job in ("hires", "scheduler", "lora")),
         *(("tiny-qwenimage-base", job) for job in ("hires", "scheduler", "lora")),
         *(("tiny-zimage-turbo", job) for job in ("hires", "scheduler", "lora")),
     ],
