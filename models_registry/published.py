@@ -120,6 +120,20 @@ _QWENIMAGE_TRANSFORMER: Final = _settings(
     joint_attention_dim=3584,
     axes_dims_rope=[16, 56, 56],
 )
+_ZIMAGE_TRANSFORMER: Final = _settings(
+    _class_name="ZImageTransformer2DModel",
+    all_patch_size=[2],
+    all_f_patch_size=[1],
+    in_channels=16,
+    dim=3840,
+    n_layers=30,
+    n_refiner_layers=2,
+    n_heads=30,
+    n_kv_heads=30,
+    cap_feat_dim=2560,
+    axes_dims=[32, 48, 48],
+    axes_lens=[1024, 512, 512],
+)
 _VAE: Final = _settings(
     _class_name="AutoencoderKL",
     block_out_channels=[128, 256, 512, 512],
@@ -248,6 +262,8 @@ PUBLISHED: Final[Mapping[str, Mapping[str, Settings]]] = MappingProxyType(
             name: MappingProxyType({"transformer": transformer, "scheduler": _DYNAMIC_FLOW})
             for name, transformer in (("flux2-4b", _FLUX2_4B_TRANSFORMER), ("flux2-9b", _FLUX2_9B_TRANSFORMER))
         },
+        "zimage": MappingProxyType({"transformer": _ZIMAGE_TRANSFORMER, "scheduler": _settings(_FLOW, shift=6.0)}),
+        "zimage-turbo": MappingProxyType({"transformer": _ZIMAGE_TRANSFORMER, "scheduler": _FLOW}),
         "qwenimage": MappingProxyType({"transformer": _QWENIMAGE_TRANSFORMER, "scheduler": _QWENIMAGE_FLOW}),
     }
 )

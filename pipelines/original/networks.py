@@ -1,4 +1,4 @@
-"""A file of a network alone, and everything else beside it as folders: so FLUX.2 and Qwen-Image are passed on."""
+"""A file of a network alone, and everything else beside it as folders: so Z-Image, FLUX.2 and Qwen-Image are passed on."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -64,6 +64,14 @@ _LAYOUTS: Final[Mapping[str, _Layout]] = MappingProxyType(
             "Qwen2_5_VLForConditionalGeneration",
             "Qwen2Tokenizer",
         ),
+        "zimage": _Layout(
+            "ZImagePipeline",
+            "ZImageTransformer2DModel",
+            "AutoencoderKL",
+            "Qwen3Model",
+            "Qwen2Tokenizer",
+            is_original=True,
+        ),
     }
 )
 #: Families whose files are read here.
@@ -96,8 +104,9 @@ def _transformer(entry: ModelEntry, layout: _Layout, dtype: torch.dtype) -> Any:
     cls = getattr(_DIFFUSERS, layout.transformer)
     held = held_at(entry.family, "transformer", config, dtype)
     if layout.is_original:
-        # One that reads the guidance is recognised as another's.
-        config.setdefault("guidance_embeds", False)
+        if "img_in.weight" in own:
+            # One that reads the guidance is recognised as another's.
+            config.setdefault("guidance_embeds", False)
         return build_transformer(entry.path, own, lambda: cls.from_config(config), held)
     return build(entry.path, lambda: cls.from_config(config), own, held)
 

@@ -74,6 +74,7 @@ _ROWS: Final[Mapping[str, tuple[str, Callable[[Settings], int]]]] = MappingProxy
             "img_in.weight",
             lambda settings: settings["num_attention_heads"] * settings["attention_head_dim"],
         ),
+        "ZImageTransformer2DModel": ("x_embedder.weight", lambda settings: settings["dim"]),
         "QwenImageTransformer2DModel": (
             "img_in.weight",
             lambda settings: settings["num_attention_heads"] * settings["attention_head_dim"],
@@ -103,6 +104,7 @@ _VARIANTS: Final[Mapping[tuple[str, str], Mapping[str, Settings]]] = MappingProx
         },
         ("sdxl", "lightning"): {"scheduler": _changed("sdxl", "scheduler", timestep_spacing="trailing")},
         ("sdxl", "lcm"): {"scheduler": _changed("sdxl", "scheduler", _class_name="LCMScheduler")},
+        ("zimage", "turbo"): PUBLISHED["zimage-turbo"],
         ("flux", "schnell"): {
             "scheduler": MappingProxyType(
                 {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 1.0}

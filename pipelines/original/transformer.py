@@ -11,6 +11,7 @@ import torch
 from jobs.errors import ModelDamaged
 from pipelines.original.component import Weights, build
 from pipelines.original.transformer_names import transformer_names
+from pipelines.original.zimage_names import zimage_norm
 
 #: Norms of queries and keys: original name behind the block → name in diffusers.
 _DOUBLE_NORMS: Final[Mapping[str, str]] = MappingProxyType(
@@ -78,6 +79,9 @@ def _renamed(
             raise ModelDamaged(f"{path} has {name} of {tensor.shape[0]} rows, where {sum(sizes)} are wanted")
         parts = torch.split(tensor, sizes) if len(together) > 1 else (tensor,)
         return {f"{layer}.{found[2]}": part.contiguous() for layer, part in zip(together, parts, strict=True)}
+    norm = zimage_norm(name)
+    if norm is not None:
+        return {norm: tensor} if norm else {}
     if name == "pos_embed":
         return {"pos_embed.pos_embed": tensor}
     turned = _MODULATION.fullmatch(name)

@@ -14,6 +14,19 @@ _WHOLE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )
 _ATTENTION: Final = re.compile(r"((?:layers|noise_refiner|context_refiner)\.\d+\.attention)\.to_q")
 
+#: Norms of queries and keys in the original code.
+_NORM: Final = re.compile(r"(.+\.attention)\.([qk])_norm\.weight")
+#: What some files have, and no code reads.
+_UNUSED: Final = "norm_final.weight"
+
+
+def zimage_norm(name: str) -> str | None:
+    """Return what diffusers calls a norm of queries or keys, by its original name; empty for one that nothing reads, None for no norm."""
+    found = _NORM.fullmatch(name)
+    if found is not None:
+        return f"{found[1]}.norm_{found[2]}.weight"
+    return "" if name == _UNUSED else None
+
 
 def zimage_names(known: Collection[str]) -> dict[str, tuple[str, ...]]:
     """Return the layers that each original name stands for, of a transformer with these module paths; none for another kind's."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from models_registry.kinds.checkpoints import zimage
 from models_registry.kinds.checkpoints.described import word
 from models_registry.kinds.unets import SD2_TEXT_WIDTH
 from models_registry.published import FLUX2_9B_WIDTH
@@ -70,6 +71,12 @@ def _flux2_published(header: Header, start: str) -> str:
         raise Unrecognised(header.path, "reads the guidance, as FLUX.2 dev does, which is not supported yet")
     # 4B is as wide as FLUX.1.
     return "flux2-9b" if dimension(header, f"{start}img_in.weight", 0) == FLUX2_9B_WIDTH else "flux2-4b"
+
+
+def _zimage_published(header: Header, _: str) -> str:
+    # The two differ in how far their noise is shifted, which no tensor tells.
+    said = (header.metadata.get("modelspec.title", ""), header.path.stem)
+    return "zimage-turbo" if any(zimage.WORDS[zimage.TURBO].search(text) for text in said) else "zimage"
 
 
 def _no_settings(_: Header, __: str) -> Mapping[str, Any]:
@@ -156,6 +163,18 @@ _QWENIMAGE: Final = Original(
     beside=("tokenizer",),
     relatives=MappingProxyType({"Qwen-Image-Edit": word("edit"), "Qwen-Image-Layered": word("layered")}),
 )
+#: Its network is passed on alone too.
+_ZIMAGE: Final = Original(
+    "zimage",
+    (
+        Piece("transformer", "ZImageTransformer2DModel", (NETWORK, "")),
+        Piece("vae", "AutoencoderKL", ()),
+        Piece("text_encoder", "Qwen3Model", ()),
+    ),
+    _zimage_published,
+    _no_settings,
+    beside=("tokenizer",),
+)
 #: The beginnings of names that tell a family by its network; bare where a file holds the network alone.
 _BY_NETWORK: Final = (
     # First, because some of its blocks are called like those of FLUX.1.
@@ -163,6 +182,7 @@ _BY_NETWORK: Final = (
     (_FLUX, (f"{NETWORK}double_blocks.", "double_blocks.")),
     (_SD3, (f"{NETWORK}joint_blocks.", "joint_blocks.")),
     (_QWENIMAGE, (f"{NETWORK}transformer_blocks.0.img_mod.", "transformer_blocks.0.img_mod.")),
+    (_ZIMAGE, (f"{NETWORK}layers.0.adaLN_modulation.0.", "layers.0.adaLN_modulation.0.")),
 )
 #: Of those that have a UNet, by what reads their prompts; a file without is told by what the UNet reads beside the prompt.
 _BY_TEXT: Final = (
@@ -176,7 +196,8 @@ OTHERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "distilled_guidance_layer.": "Chroma",
         "__index_timestep_zero__": "Qwen-Image-Edit",
-        "layers.0.adaLN_modulation.": "Z-Image in one file (as a folder in diffusers' layout it draws)",
+        "siglip_embedder.": "Z-Image Omni",
+        "layers.0.adaLN_modulation.1.": "Lumina 2",
         "double_stream_blocks.": "HiDream",
         "double_layers.": "AuraFlow",
         "txt_in.individual_token_refiner.": "Hunyuan Video",

@@ -147,7 +147,13 @@ _ORIGINAL: Final[Mapping[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]
         "AutoencoderKLFlux2": (("decoder.conv_in.weight",), (), None),
         "Qwen3ForCausalLM": (("model.embed_tokens.weight",), (), None),
         "QwenImageTransformer2DModel": (("img_in.weight",), (("txt_in.weight", "joint_attention_dim"),), 3584),
-        # These two lie beside files, and never in them.
+        "ZImageTransformer2DModel": (
+            ("x_embedder.weight", "all_x_embedder.2-1.weight"),
+            (("cap_embedder.1.weight", "cap_feat_dim"),),
+            2560,
+        ),
+        # These lie beside files, and never in them.
+        "Qwen3Model": (("model.embed_tokens.weight",), (), None),
         "AutoencoderKLQwenImage": (("decoder.conv_in.weight",), (), None),
         "Qwen2_5_VLForConditionalGeneration": (("model.embed_tokens.weight",), (), None),
     }

@@ -11,7 +11,8 @@ from models_registry.qwen_vocabulary import CHATS
 from models_registry.refusals import ConfigInvalid, Unrecognised
 
 TURBO: Final = "turbo"
-_WORDS: Final = {TURBO: word("turbo"), BASE: word("base")}
+#: `zit` is what people call its Turbo for short.
+WORDS: Final = {TURBO: word("turbo|zit"), BASE: word("base")}
 #: How far the noise of the undistilled model is shifted; that of the distilled one half as far.
 _BASE_SHIFT: Final = 6.0
 #: Pixels of a side that one place of the network stands for: two latents of eight.
@@ -31,7 +32,7 @@ def describe(configs: Configs, told: Told) -> Described:
     undistilled = not scheduler.get("use_dynamic_shifting") and scheduler.get("shift") == _BASE_SHIFT
     return Described(
         family=family.name,
-        variant=choose((TURBO, BASE), told, _WORDS, (BASE,) if undistilled else ()),
+        variant=choose((TURBO, BASE), told, WORDS, (BASE,) if undistilled else ()),
         # The transformer knows no size; the VAE tells which pictures it was trained on.
         native_size=parts.check_native(vae, vae.whole("sample_size", family.native_size), family),
         latent_factor=parts.latent_factor(vae, family),

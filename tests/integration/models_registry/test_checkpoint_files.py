@@ -193,7 +193,17 @@ REFUSED: dict[str, tuple[Shapes, str, str]] = {
         "unrecognised",
         "as FLUX.2 dev does",
     ),
-    "Z-Image": ({f"{UNET}layers.0.adaLN_modulation.0.weight": (8, 8)}, "unrecognised", "as a folder"),
+    "Z-Image alone": (
+        {
+            f"{UNET}layers.0.adaLN_modulation.0.weight": (8, 8),
+            f"{UNET}x_embedder.weight": (3840, 64),
+            f"{UNET}cap_embedder.1.weight": (3840, 2560),
+        },
+        "unrecognised",
+        "no VAE and no text encoder and no tokenizer",
+    ),
+    "Z-Image Omni": ({f"{UNET}siglip_embedder.0.weight": (8,)}, "unrecognised", "Z-Image Omni"),
+    "Lumina 2": ({f"{UNET}layers.0.adaLN_modulation.1.weight": (8, 8)}, "unrecognised", "Lumina 2"),
     "quantised": ({**checkpoint(), f"{UNET}out.2.weight.absmax": (8,)}, "unrecognised", "quantised"),
     "velocity": ({**checkpoint(), "v_pred": ()}, "unrecognised", "v_prediction"),
     "pix2pix": (checkpoint(channels=8), "unrecognised", "instruct-pix2pix"),
