@@ -51,7 +51,7 @@ verify-models: $(READY)  ## draw every task with every model at hand, on a fleet
 accuracy: $(READY)  ## measure how often the reference models obey over HTTP; writes docs/accuracy.md; ARGS="shapes-sdxl …" names some of them
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.acceptance.families.measure_accuracy $(ARGS)
 
-reference-models: $(READY)  ## train the reference models again (about three hours on two cores); MODELS="…" names some of them
+reference-models: $(READY)  ## train the reference models again (about four hours on two cores); MODELS="…" names some of them
 	@for model in $(MODELS); do $(BIN)/python -m reference_models.train $$model || exit 1; done
 
 ##@ The web application

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from reference_models.libraries import DIFFUSERS
-from reference_models.training import t5, text_encoder
+from reference_models.training import sides, t5, text_encoder
 from reference_models.training.family import PUBLISHED as FAMILY
 from reference_models.training.family import QUICK_STEPS, Family
 from reference_models.training.flow import flow_loss, matrices, noise_levels, noised, start_quiet
@@ -54,15 +54,29 @@ FINE: Final = Plan(
 )
 """The fourth stage: the third once more, from a lower rate."""
 
+SIDES: Final = Plan(
+    f"{NAME}-sides", steps=3600, rate=1.5e-3, warm_up=20, average=0.997, weight_decay=0.01, seed=76, save_every=100
+)
+"""The fifth stage: half of the batches have another side than 128 pixels."""
+
+POLISHED: Final = Plan(
+    f"{NAME}-polished", steps=2400, rate=1.5e-3, warm_up=20, average=0.997, weight_decay=0.01, seed=77, save_every=100
+)
+"""The sixth stage: the fifth once more."""
+
 BATCH: Final = 24
 POSTERIOR_NOISE: Final = 0.05
 GUIDANCE: Final = (1.0, 6.0)
 """Range of the guidance that the second stage learns."""
 
 PUBLISHED: Final = FAMILY.with_name(NAME)
-RECOMMENDED: Final[dict[str, Any]] = {"steps": 20, "guidance_scale": 3.5, "scheduler": "Euler", LENGTH_HINT: t5.LENGTH}
-_CELLS: Final = 8
-"""The latents' 16 x 16 places are packed two by two."""
+RECOMMENDED: Final[dict[str, Any]] = {"steps": 20, "guidance_scale": 5.0, "scheduler": "Euler", LENGTH_HINT: t5.LENGTH}
+_OTHER_SIDES: Final = 0.5
+"""Share of the last stages' batches that have another side."""
+_OTHER_PICTURES: Final = 2000
+
+Shows = Latents | Mixture | sides.Pictures
+"""What a stage draws its batches from."""
 
 
 class Words(NamedTuple):
@@ -103,36 +117,37 @@ def published(model: Path = PUBLISHED) -> Any:
 
 
 def packed(latents: Tensor) -> Tensor:
-    """Turn latents `[n, 4, 16, 16]` into tokens `[n, 64, 16]`, as `FluxPipeline` does."""
-    count = len(latents)
-    cells = latents.view(count, 4, _CELLS, 2, _CELLS, 2).permute(0, 2, 4, 1, 3, 5)
-    return cells.reshape(count, _CELLS * _CELLS, 16)
+    """Turn latents `[n, 4, 2 h, 2 w]` into tokens `[n, h w, 16]`, as `FluxPipeline` does."""
+    count, _, rows, columns = latents.shape
+    cells = latents.view(count, 4, rows // 2, 2, columns // 2, 2).permute(0, 2, 4, 1, 3, 5)
+    return cells.reshape(count, -1, 16)
 
 
-def unpacked(tokens: Tensor) -> Tensor:
-    """Turn tokens `[n, 64, 16]` into latents `[n, 4, 16, 16]`."""
-    cells = tokens.view(len(tokens), _CELLS, _CELLS, 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
-    return cells.reshape(len(tokens), 4, 2 * _CELLS, 2 * _CELLS)
+def unpacked(tokens: Tensor, rows: int, columns: int) -> Tensor:
+    """Turn tokens `[n, h w, 16]` into latents `[n, 4, rows, columns]`."""
+    cells = tokens.view(len(tokens), rows // 2, columns // 2, 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
+    return cells.reshape(len(tokens), 4, rows, columns)
 
 
-def _places() -> Tensor:
-    rows, columns = torch.meshgrid(torch.arange(_CELLS), torch.arange(_CELLS), indexing="ij")
-    return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).view(-1, 3).float()
+def _places(rows: int, columns: int) -> Tensor:
+    across, down = torch.meshgrid(torch.arange(rows // 2), torch.arange(columns // 2), indexing="ij")
+    return torch.stack([torch.zeros_like(across), across, down], dim=-1).view(-1, 3).float()
 
 
 def velocity(net: Any, noisy: Tensor, levels: Tensor, words: Words, guidance: Tensor | None = None) -> Tensor:
-    """Return the predicted velocity: `[n, 4, 16, 16]`."""
+    """Return the predicted velocity of latents of any size: `[n, 4, rows, columns]`."""
+    rows, columns = noisy.shape[2:]
     found = net(
         hidden_states=packed(noisy),
         timestep=levels,
         guidance=guidance,
         encoder_hidden_states=words.states,
         pooled_projections=words.pooled,
-        img_ids=_places(),
+        img_ids=_places(rows, columns),
         txt_ids=torch.zeros(words.states.shape[1], 3),
         return_dict=False,
     )[0]
-    return unpacked(found)
+    return unpacked(found, rows, columns)
 
 
 @torch.no_grad()
@@ -170,10 +185,12 @@ def train(family: Family, folder: Path, target: Path, *, quick: bool = False) ->
     start_quiet(plain)
     pictures = family.latents()
     large = large_shapes(pictures, MOST)
-    shows: tuple[Latents | Mixture, ...] = (pictures, large, large)
+    elsewhere = {side: large_shapes(others, MOST) for side, others in sides.others(family, _OTHER_PICTURES).items()}
+    every = sides.Pictures(large, elsewhere, _OTHER_SIDES)
+    shows: tuple[Shows, ...] = (pictures, large, large, every, every)
 
-    def batch(rng: np.random.Generator, shown: Latents | Mixture = pictures) -> tuple[Tensor, list[str], Words]:
-        scenes, latents = shown.pick(rng, BATCH)
+    def batch(rng: np.random.Generator, shown: Shows = pictures) -> tuple[Tensor, list[str], Words]:
+        scenes, latents, *_ = shown.pick(rng, BATCH)
         latents = latents + POSTERIOR_NOISE * torch.randn_like(latents)
         captions, length = worded(scenes, rng)
         return latents, captions, encoded(family, reader, captions, length)
@@ -185,15 +202,18 @@ def train(family: Family, folder: Path, target: Path, *, quick: bool = False) ->
     def keep(average: nn.Module, _step: int) -> None:
         save(family, reader, average, target)
 
-    first, *others = (replace(plan, steps=QUICK_STEPS) if quick else plan for plan in (PLAN, TAUGHT, LAST, FINE))
+    first, *others = (
+        replace(plan, steps=QUICK_STEPS) if quick else plan for plan in (PLAN, TAUGHT, LAST, FINE, SIDES, POLISHED)
+    )
     seconds = fit(first, plain, plain_loss, folder, on_save=keep)
     net = guided_from(plain)
 
-    def taught_loss(rng: np.random.Generator, shown: Latents | Mixture) -> Tensor:
+    def taught_loss(rng: np.random.Generator, shown: Shows) -> Tensor:
         latents, captions, words = batch(rng, shown)
-        levels, noise = noise_levels(BATCH), torch.randn_like(latents)
-        noisy, share = noised(latents, levels, noise), trust(levels)
-        guidance = torch.empty(BATCH).uniform_(*GUIDANCE)
+        count, side = len(latents), latents.shape[-1]
+        levels, noise = noise_levels(count), torch.randn_like(latents)
+        noisy, share = noised(latents, levels, noise), trust(levels, side)
+        guidance = torch.empty(count).uniform_(*GUIDANCE)
         taught = teacher.velocity(noisy, levels, captions, 1 + (guidance - 1) * share.flatten())
         wanted = share * taught + (1 - share) * (noise - latents)
         with torch.autocast("cpu", torch.bfloat16):

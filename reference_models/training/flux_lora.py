@@ -36,7 +36,7 @@ NAME: Final = "shapes-flux-frame"
 STYLE: Final = Style(
     framed,
     leaves_room_for_frame,
-    Plan(NAME, steps=600, rate=2e-3, warm_up=20, average=0.98, seed=75, save_every=100),
+    Plan(NAME, steps=1800, rate=2e-3, warm_up=20, average=0.98, seed=75, save_every=100),
     layers=(*ATTENTION, "proj_mlp", "ff.net.0.proj", "ff.net.2"),
 )
 BATCH: Final = 16

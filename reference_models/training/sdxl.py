@@ -144,7 +144,7 @@ def train(family: Family, folder: Path, target: Path, *, quick: bool = False) ->
     """Train with checkpoints in the folder, saving the model to the target as it grows; return the seconds spent."""
     torch.manual_seed(PLAN.seed)
     drawer, left = Drawer(build_unet(family), sdxl_text.build_second(family.text_encoder)), signal_left()
-    pictures = sides.prepared(family)
+    pictures = sides.Pictures(family.latents(), sides.others(family))
 
     def loss(rng: np.random.Generator) -> Tensor:
         shown = pictures.pick(rng, BATCH)

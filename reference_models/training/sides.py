@@ -1,10 +1,11 @@
-"""Mix in pictures of other sides, as SDXL's last stage of training does, and tell the network the sizes of all of them."""
+"""Mix in pictures of other sides, as SDXL's last stage of training does, and tell a network that reads them the sizes of all."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -13,17 +14,17 @@ from torch import Tensor
 from reference_models.pictures import SIDE, Pixels, Scene, draw
 from reference_models.training.family import Family
 from reference_models.training.latents import Latents
+from reference_models.training.mixture import Mixture
 
 OTHER_SIDES: Final = (96, 160, 192)
 PICTURES: Final = 600
 """How many there are of each of these sides."""
 
-_SHARE: Final = 0.2
+SHARE: Final = 0.2
 """Share of the batches that have another side."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(NamedTuple):
     """Hold a batch: scenes, latents `[n, 4, side, side]` and time ids `[n, 6]`."""
 
     scenes: list[Scene]
@@ -40,12 +41,13 @@ def time_ids(count: int, side: int = SIDE) -> Tensor:
 class Pictures:
     """Hold the latents of the pictures of every side."""
 
-    usual: Latents
-    others: dict[int, Latents]
+    usual: Latents | Mixture
+    others: Mapping[int, Latents | Mixture]
+    share: float = SHARE
 
     def pick(self, rng: np.random.Generator, count: int) -> Shown:
         """Return a batch drawn at random, all of one side."""
-        if rng.random() >= _SHARE:
+        if rng.random() >= self.share:
             scenes, latents = self.usual.pick(rng, count)
             return Shown(scenes, latents, time_ids(count))
         side = OTHER_SIDES[rng.integers(len(OTHER_SIDES))]
@@ -59,6 +61,6 @@ def _paint(side: int, scene: Scene) -> Pixels:
     return draw(scene, side, side)
 
 
-def prepared(family: Family) -> Pictures:
-    """Return the pictures of every side, encoded once."""
-    return Pictures(family.latents(), {side: family.latents(PICTURES, partial(_paint, side)) for side in OTHER_SIDES})
+def others(family: Family, count: int = PICTURES) -> dict[int, Latents]:
+    """Return as many pictures of each other side, encoded once."""
+    return {side: family.latents(count, partial(_paint, side)) for side in OTHER_SIDES}

@@ -19,9 +19,17 @@ _IGNORED: Final = 0.9
 """Between these noise levels the teacher fades out: beyond, its predictions of noise tell little of the picture."""
 
 
-def trust(levels: Tensor) -> Tensor:
-    """Return how much the teacher counts at these noise levels, from 1 to 0: `[n, 1, 1, 1]`."""
-    return ((_IGNORED - levels) / (_IGNORED - _TRUSTED)).clamp(0, 1)[:, None, None, None]
+_FULL_SIDE: Final = 20
+"""The teacher learnt from 16 places a side. With so many it still composes a picture; with more it only knows what is near each place,"""
+
+_NEAR: Final = 0.3
+"""so it fades out that much earlier."""
+
+
+def trust(levels: Tensor, side: int = 16) -> Tensor:
+    """Return how much the teacher counts at these noise levels, for latents of that side, from 1 to 0: `[n, 1, 1, 1]`."""
+    earlier = _NEAR if side > _FULL_SIDE else 0.0
+    return ((_IGNORED - earlier - levels) / (_IGNORED - _TRUSTED)).clamp(0, 1)[:, None, None, None]
 
 
 class Teacher:
@@ -38,7 +46,7 @@ class Teacher:
 
     @torch.no_grad()
     def velocity(self, noisy: Tensor, levels: Tensor, captions: list[str], guidance: Tensor | None = None) -> Tensor:
-        """Return the velocity that the teacher predicts, with this guidance `[n]` if any: `[n, 4, 16, 16]`."""
+        """Return the velocity that the teacher predicts, with this guidance `[n]` if any, for latents of any size."""
         states = self._states(captions)
         if guidance is None:
             return self._velocity(noisy, levels, states)

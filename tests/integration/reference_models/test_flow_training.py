@@ -55,11 +55,11 @@ def test_scheduler_goes_the_way_of_the_loss() -> None:
 
 def test_latents_are_packed_as_the_pipeline_packs_them() -> None:
     """Packing and unpacking are those of `FluxPipeline`, and undo each other."""
-    latents = torch.randn(3, 4, 16, 16)
+    latents = torch.randn(3, 4, 16, 24)
     tokens = flux.packed(latents)
     pack = DIFFUSERS.FluxPipeline._pack_latents  # noqa: SLF001  # the layout is theirs
-    assert torch.equal(tokens, pack(latents, 3, 4, 16, 16))
-    assert torch.equal(flux.unpacked(tokens), latents)
+    assert torch.equal(tokens, pack(latents, 3, 4, 16, 24))
+    assert torch.equal(flux.unpacked(tokens, 16, 24), latents)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 6.0])
