@@ -109,7 +109,8 @@ class Components:
     def _lend(self, part: torch.nn.Module) -> torch.nn.Module:
         """Make modules of their own around the same tensors."""
         tensors: dict[int, Any] = {
-            **{id(each): torch.nn.Parameter(each.data, requires_grad=False) for each in part.parameters()},
+            # Whether they may learn stays as it is: torch takes other routines for what may not, and some processors then give other bits.
+            **{id(each): torch.nn.Parameter(each.data, each.requires_grad) for each in part.parameters()},
             **{id(each): each.data for each in part.buffers()},
         }
         lent = copy.deepcopy(part, tensors)

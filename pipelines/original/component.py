@@ -153,7 +153,7 @@ def build(path: Path, make: Callable[[], Any], weights: Weights, dtype: torch.dt
                 f"{path} has {name} of shape {tuple(tensor.shape)}, where {tuple(wanted[name].shape)} is wanted"
             )
     model.load_state_dict({name: tensor.to(dtype) for name, tensor in given.items()}, assign=True)
-    return model.eval().requires_grad_(requires_grad=False)
+    return model.eval()
 
 
 def _layer(start: str, part: str, end: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
