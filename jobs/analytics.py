@@ -112,6 +112,8 @@ _ZERO: Final = frozenset({"jobs", "pictures", "failed", "busy_s"})
 _NAMES: Final[Mapping[By, str]] = {"all": "''"}
 #: Some lines are about some jobs alone.
 _ONLY: Final[Mapping[By, str]] = {"error_code": "state = 'failed'"}
+#: So are some metrics: what drew nothing (an analysis, a failure) is no line among pictures.
+_OF: Final[Mapping[Metric, str]] = {"pictures": "pictures > 0"}
 
 
 def _own(owner: str | None) -> str:
@@ -168,7 +170,7 @@ def _series_statement(owner: str | None, metric: Metric, by: By) -> str:
     named = f"""
         with named as (
             select date_bin(%(step)s, at, '{ORIGIN.isoformat()}') as point, {_NAMES.get(by, by)} as name, {carried}
-            from ({source}) found where {_ONLY.get(by, "true")}
+            from ({source}) found where {_ONLY.get(by, "true")} and {_OF.get(metric, "true")}
         ), busiest as (
             select name, sum(jobs) as total from named group by name order by total desc, name limit {MOST_LINES}
         )"""

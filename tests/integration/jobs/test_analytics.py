@@ -192,6 +192,19 @@ def test_series_puts_what_is_less_busy_into_one_line(end: Callable[..., Any], as
     assert found["others"][0] == 3
 
 
+def test_what_draws_nothing_is_no_line_among_pictures(end: Callable[..., Any], ask: Callable[..., Any]) -> None:
+    """However many adapters were analysed, their names take no place from the models that drew."""
+    for number in range(20):
+        end(NOON, pictures=0, task="analyse", model=f"adapter-{number}")
+        end(NOON, pictures=0, task="analyse", model=f"adapter-{number}")
+    end(NOON, pictures=2)
+    end(NOON, "failed", model="other")
+    lines = _lines(ask, "pictures", "model")
+    assert lines.keys() == {"shapes"}
+    assert lines["shapes"][:2] == [2.0, 0.0]
+    assert "shapes" not in _lines(ask, "jobs", "model")
+
+
 def test_activity_pages_through_everything_once_newest_first(
     connection: Connection, end: Callable[..., Any], ask: Callable[..., Any]
 ) -> None:

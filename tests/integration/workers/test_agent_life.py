@@ -155,6 +155,8 @@ def test_stale_result_is_refused_and_removed(yard: Yard) -> None:
     assert yard.objects() != mine
     assert yard.images(job)[0]["key"] == yard.objects()[0]
     assert yard.row(job)["worker"].startswith("cpu1@")
+    # The event follows the record.
+    yard.until(lambda: "succeeded" in yard.kinds(job))
     assert yard.kinds(job).count("succeeded") == 1
 
 
