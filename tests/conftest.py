@@ -7,11 +7,16 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 import redis
+from hypothesis import settings
 from psycopg import sql
 
 from infra.database import migrate
 from infra.embedded.redis import DATABASES
 from infra.embedded.services import ServiceUrls, start_services
+
+# A busy machine makes no test fail.
+settings.register_profile("unhurried", settings(), deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")
