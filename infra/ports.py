@@ -1,6 +1,6 @@
 """Find TCP ports on the loopback address that a server can keep."""
 
-import random
+import secrets
 import socket
 from pathlib import Path
 
@@ -37,7 +37,8 @@ def free_port(preferred: int | None = None) -> int:
         return preferred
     top = _ephemeral_start()
     for _ in range(200):
-        port = random.randrange(LOWEST, top)  # noqa: S311 - not a secret
+        # Not from `random`: two programs that have seeded it alike would seek the same ports at the same time.
+        port = LOWEST + secrets.randbelow(top - LOWEST)
         if is_free(port):
             return port
     raise NoFreePort("no free TCP port on 127.0.0.1 was found in 200 tries")

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 #: Nothing that any file system or store reads as more than a name; no hidden names.
 _KEY = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*")
+#: What a local store writes into until the object is whole; obstore lists no names that end so.
+_DRAFT = re.compile(r".+#[0-9]+")
 LONGEST_KEY = 512
 CHUNK = 256 * 1024
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -194,6 +196,14 @@ class Storage:
                 for found in page:
                     yield _info(found)
 
+    def forget_drafts(self, before: datetime) -> Iterator[int]:
+        """Remove what killed writers left unfinished before a time, one folder at each step; yields how many drafts went."""
+        if self._folder is not None:
+            for folder, _, names in os.walk(self._folder):
+                drafts = [Path(folder) / name for name in names if _DRAFT.fullmatch(name)]
+                # Its writer, should it live after all, finds it gone and writes anew.
+                yield sum(_remove_if_older(draft, before) for draft in drafts)
+
     def probe(self) -> None:
         """Write, read and delete one small object; raises StorageUnavailable when the storage is of no use."""
         key, data = f"probe/{secrets.token_hex(8)}", secrets.token_bytes(16)
@@ -304,6 +314,14 @@ def _write(root: Path, key: str, source: BinaryIO) -> bool:
         sync_folder(folder)
         return True
     raise OSError(errno.EIO, "its folder vanishes again and again")
+
+
+def _remove_if_older(path: Path, before: datetime) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_mtime < before.timestamp():
+            path.unlink()
+            return True
+    return False
 
 
 def _make_folders(folder: Path) -> Path:

@@ -57,7 +57,15 @@ class FleetProcess:
 
     def start(self) -> None:
         """Start everything and wait until jobs can be drawn."""
+        while not self._came_up():
+            # A server of another test has taken the port since it was found free.
+            self.port = free_port()
+            self.url = f"http://127.0.0.1:{self.port}"
+
+    def _came_up(self) -> bool:
+        """Start and wait; return false when another program listens on the port."""
         with self.log.open("ab") as log:
+            said_before = log.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "cli.main", "up", *self._options],
                 env=self.env,
@@ -66,11 +74,15 @@ class FleetProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        eventually(self._ready, START_SECONDS)
+        process = self._process
+        eventually(lambda: process.poll() is not None or self._ready(), START_SECONDS)
+        if process.poll() is None:
+            return True
+        said = self.log.read_bytes()[said_before:].decode()
+        assert "Something listens on port" in said, said
+        return False
 
     def _ready(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log.read_text()
         with contextlib.suppress(httpx.HTTPError, FileNotFoundError), self.client() as client:
             if client.get("/readyz").status_code == 200:
                 online = [worker for worker in client.get("/v1/workers").json()["items"] if worker["online"]]

@@ -5,6 +5,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -36,6 +37,10 @@ class Watched(Storage):
         for found in self._inner.list(prefix):
             self.listed += 1
             yield found
+
+    def forget_drafts(self, before: datetime) -> Iterator[int]:
+        """Remove drafts."""
+        return self._inner.forget_drafts(before)
 
     def delete(self, key: str) -> None:
         """Delete."""
@@ -129,6 +134,22 @@ def test_sweep_looks_at_a_few_objects_in_a_round(
         rows = connection.execute("select key from garbage").fetchall()
         assert (storage.listed, len(rows)) == (listed, found)
     assert {row["key"] for row in rows} == keys
+
+
+def test_drafts_of_killed_writers_are_removed(connection: Connection, storage: Watched, tmp_path: Path) -> None:
+    """What was half written long ago goes, wherever it lies; what may still be written, and what is whole, stays."""
+    key = put(tmp_path, uuid4(), 1, days=0)
+    folder = (tmp_path / key).parent
+    (tmp_path / "backups").mkdir()
+    old = [folder / "1-0-x.png#4611686018427387903", tmp_path / "backups/whole#7", tmp_path / "probe#1"]
+    kept = [folder / "2-0-x.png#12", tmp_path / "backups/no-draft#", tmp_path / key]
+    for path in (*old, *kept):
+        path.write_bytes(b"half")
+    then = time.time() - 2 * DAY
+    for path in (*old, kept[1]):
+        os.utime(path, (then, then))
+    Strays(storage).sweep(connection)
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
 
 
 def test_sweep_begins_anew_when_the_storage_was_away(

@@ -193,8 +193,8 @@ class Yard:
         return [event.type for event in self.events(job)]
 
     def objects(self) -> list[str]:
-        """Return the keys in storage."""
-        return sorted(str(path.relative_to(self.storage)) for path in self.storage.rglob("*") if path.is_file())
+        """Return the keys in storage; what is half written is no object."""
+        return sorted(found.key for found in open_storage(self.storage.as_uri()).list())
 
     def until(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
         """Wait until a condition holds; fail with the agents' logs when it does not in time."""
