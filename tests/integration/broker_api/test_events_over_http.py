@@ -194,7 +194,7 @@ def test_end_that_redis_never_heard_of_arrives(live: Any, world: Any, client: ht
     worker.finish(announce=False)
     events = reading.end()
     assert [event.event for event in events] == ["queued", "started", "succeeded"]
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
 
 
 def test_readers_are_served_while_redis_is_away(start_server: Any, world: Any, read_sse: Any) -> None:
@@ -210,7 +210,7 @@ def test_readers_are_served_while_redis_is_away(start_server: Any, world: Any, r
         worker.finish()
         events = reading.end()
     assert [event.event for event in events] == ["queued", "started", "succeeded"]
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
 
 
 def test_cut_subscription_is_made_again_and_made_up_for(
@@ -294,7 +294,7 @@ def test_stop_ends_streams_and_waits(start_server: Any, world: Any, read_sse: An
         live.server.should_exit = True
         assert [event.event for event in reading.end()] == ["queued"]
         waiting.join(10)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert answers[0].status_code == 202
 
 

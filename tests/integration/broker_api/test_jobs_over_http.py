@@ -72,7 +72,7 @@ def test_create_job_waits_for_the_end(live: Any, world: Any) -> None:
         answer = client.post("/v1/jobs", params={"wait": 30}, json=PROMPT)
     thread.join()
     assert answer.status_code == 200
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert (answer.json()["state"], len(answer.json()["images"])) == ("succeeded", 1)
 
 
@@ -185,7 +185,7 @@ def test_jobs_are_accepted_while_redis_is_away(start_server: Any, world: Any) ->
         began = time.monotonic()
         for _ in range(10):
             assert client.post("/v1/jobs", json=PROMPT).status_code == 202
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["status"], ready.json()["redis"]) == (200, "degraded", "away")
     assert world.count("jobs") == 10

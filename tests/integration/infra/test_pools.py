@@ -144,7 +144,7 @@ def test_pool_survives_a_crash_of_the_server(mortal_services: Services, eventual
         began = time.monotonic()
         assert [_value(pool) for _ in range(4)] == [1, 1, 1, 1]
         # Finding four dead connections one after the other would take 7 s.
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < 6.0
         assert not before & _fill(pool, 4)
 
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -86,14 +87,17 @@ def test_child_that_dies_is_started_again(supervisor: Supervisor, eventually: Ev
     assert after.pid != before.pid
 
 
-def test_child_that_dies_at_once_is_not_hammered(supervisor: Supervisor, tmp_path: Path) -> None:
+def test_child_that_dies_at_once_is_not_hammered(
+    supervisor: Supervisor, tmp_path: Path, eventually: Eventually
+) -> None:
     """Quick deaths are retried with growing pauses."""
     log = tmp_path / "log"
-    supervisor.start(ChildSpec("broken", ("sh", "-c", "echo x"), log=log))
-    time.sleep(1.6)
-    # At once, after 0.5 s, and not yet after 1 s more.
-    assert log.read_text().count("x") in {2, 3}
-    assert supervisor.state("broken").status == "waiting"
+    supervisor.start(ChildSpec("broken", ("sh", "-c", "date +%s%N"), log=log))
+    assert eventually(lambda: log.exists() and log.read_text().count("\n") == 4, 30.0)
+    births = [int(line) / 1e9 for line in log.read_text().splitlines()]
+    # At once, then after 0.5 s and 1 s more; a busy machine only makes the pauses longer.
+    gaps = [later - earlier for earlier, later in pairwise(births)]
+    assert all(gap > pause for gap, pause in zip(gaps, (0.0, 0.45, 0.95), strict=True))
 
 
 def test_children_are_stopped_in_reverse_order(tmp_path: Path) -> None:
@@ -124,7 +128,7 @@ def test_stubborn_child_is_killed_after_its_grace(
     _first_line(log, eventually)
     pid, began = _pid(supervisor, "stubborn"), time.monotonic()
     supervisor.stop("stubborn")
-    assert 0.3 <= time.monotonic() - began < 2.0
+    assert 0.3 <= time.monotonic() - began < 10.0
     assert not alive(pid)
     assert supervisor.states() == ()
 

@@ -49,7 +49,7 @@ def test_absent_server_is_reported_at_once() -> None:
         pytest.raises(redis.ConnectionError),
     ):
         client.ping()
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 5.0
 
 
 def test_silent_server_is_not_waited_for(mortal_services: Services) -> None:
@@ -63,7 +63,7 @@ def test_silent_server_is_not_waited_for(mortal_services: Services) -> None:
             began = time.monotonic()
             with pytest.raises(redis.TimeoutError):
                 client.ping()
-            assert time.monotonic() - began < 3.0
+            assert time.monotonic() - began < 10.0
         finally:
             os.kill(pid, signal.SIGCONT)
 
@@ -80,7 +80,7 @@ def test_async_client_does_the_same(redis_url: str) -> None:
         began = time.monotonic()
         with pytest.raises(redis.ConnectionError):
             await absent.ping()
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 5.0
         await absent.aclose()
 
     asyncio.run(scenario())

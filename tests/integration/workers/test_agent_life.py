@@ -38,7 +38,7 @@ def test_engine_dies_with_its_agent(yard: Yard) -> None:
     yard.until_step(job)
     engine = psutil.Process(yard.until_engine(agent))
     agent.signal(signal.SIGKILL)
-    until_gone(engine, 2.0)
+    until_gone(engine, 10.0)
     yard.start_agent()
     yard.until_row(job, losses=1)
     assert yard.row(job)["requeue_reason"] == "worker_restarted"
@@ -62,7 +62,7 @@ def test_agent_finishes_and_leaves_on_sigterm(yard: Yard) -> None:
     assert yard.state(waiting) == "queued"
     assert yard.kinds(job)[-1] == "succeeded"
     assert state_of(yard, "cpu0") == "offline"
-    until_gone(engine, 1.0)
+    until_gone(engine, 10.0)
 
 
 def test_agent_hands_back_what_does_not_end_in_time(yard: Yard) -> None:

@@ -186,4 +186,4 @@ def test_engine_process_dies_with_a_killed_agent() -> None:
         assert agent.stdout is not None
         engine = psutil.Process(int(next(line for line in agent.stdout if line.strip().isdigit())))
         agent.kill()
-        engine.wait(2.0)
+        engine.wait(10.0)

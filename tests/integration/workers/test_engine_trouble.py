@@ -57,7 +57,7 @@ def test_engine_that_dies_idle_is_replaced(yard: Yard) -> None:
 
 def test_engine_that_hangs_is_killed_at_the_limit(yard: Yard) -> None:
     """A step that never ends is ended: the job is lost by phase_timeout, the next one is drawn by a new engine."""
-    agent = yard.start_agent(step_limit_seconds=0.8)
+    agent = yard.start_agent(step_limit_seconds=1.5)
     hanging, following = yard.submit("[[hang]]"), yard.submit()
     engine = yard.until_engine(agent)
     yard.until_row(hanging, losses=1)

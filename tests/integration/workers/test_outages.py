@@ -60,8 +60,8 @@ def test_agent_keeps_drawing_while_redis_does_not_answer(yard: Yard) -> None:
     yard.start_agent()
     job = yard.submit("[[step=0.05]]", steps=20)
     yard.until_step(job, 2)
-    yard.redis.client_pause(4000)
-    yard.until_state(job, "succeeded", 3.5)
+    yard.redis.client_pause(6000)
+    yard.until_state(job, "succeeded", 5.5)
     yard.until(lambda: "succeeded" in yard.kinds(job))
     kinds = [kind for kind in yard.kinds(job) if kind not in {"progress", "preview"}]
     assert kinds == ["queued", "started", "image", "succeeded"]
@@ -92,7 +92,7 @@ def test_agent_waits_for_a_storage_that_is_away(yard: Yard) -> None:
 
 def test_agent_hands_back_all_pictures_of_an_outage_in_time(yard: Yard) -> None:
     """Pictures that queue behind one that could not be stored keep no job beyond its lease: nobody loses it, and it is charged nothing."""
-    yard.start_agent(lease_seconds=1.0, store_limit_seconds=1.5)
+    yard.start_agent(lease_seconds=2.0, store_limit_seconds=3.0)
     first = yard.submit()
     yard.until_state(first, "succeeded")
     shutil.rmtree(yard.storage)

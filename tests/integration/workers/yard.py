@@ -99,7 +99,7 @@ class Yard:
             "engine": "fake",
             "device": f"cpu:{number}",
             "memory_bytes": 8 * GIB,
-            "lease_seconds": 2.0,
+            "lease_seconds": 3.0,
             "heartbeat_seconds": 0.2,
             "step_limit_seconds": 30.0,
             "drain_seconds": 10.0,
