@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from jobs.contract import DiffusionJob
+from models_registry.entries import Kind, Layout, ModelEntry
 from tests.contracts.pipelines.running import Result
 
 #: The library ships no types for these classes.
@@ -43,6 +44,23 @@ def png(picture: Image.Image) -> bytes:
     file = io.BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()
+
+
+def entry_of(folder: Path, family: str, variant: str, kind: Kind = Kind.CHECKPOINT, mark: str = "0") -> ModelEntry:
+    """Describe a folder as the registry would."""
+    return ModelEntry(
+        name=folder.name,
+        kind=kind,
+        layout=Layout.DIFFUSERS,
+        family=family,
+        variant=variant,
+        path=folder,
+        fingerprint=mark * 64,
+        components=(),
+        native_size=64,
+        latent_factor=8,
+        latent_channels=16,
+    )
 
 
 _PIPES: Mapping[tuple[str, str, bool], str] = MappingProxyType(

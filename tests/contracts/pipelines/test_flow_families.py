@@ -12,14 +12,15 @@ from jobs.contract import DiffusionJob, parse_parameters
 from jobs.errors import DrawingFailed, ModelDamaged
 from jobs.geometry import steps_per_picture
 from jobs.inputs import Inputs
-from models_registry.entries import Kind, Layout, ModelEntry
+from models_registry.entries import Kind, ModelEntry
 from pipelines.families.base import Family
 from pipelines.loading import load
-from tests.contracts.pipelines.flow_calls import EDGES, HEIGHT, HOLE, PICTURES, SOURCE, WIDTH, PlainFlows, png
+from tests.contracts.pipelines.flow_calls import EDGES, HEIGHT, HOLE, PICTURES, SOURCE, WIDTH, PlainFlows, entry_of, png
 from tests.contracts.pipelines.flux2_calls import PlainFlux2
 from tests.contracts.pipelines.resuming import Interrupted
 from tests.contracts.pipelines.running import Result, end, take_step
-from tests.tiny import flux2
+from tests.contracts.pipelines.zimage_calls import PlainZImage
+from tests.tiny import flux2, zimage
 from tests.tiny import transformers as tiny
 from tests.tiny.qwenimage import build_qwenimage
 
@@ -80,6 +81,21 @@ _CASES: Mapping[str, dict[str, Any]] = {
     "flux2, inpaint half": {"model": "flux2-klein", **_INPAINT, "strength": 0.6, "guidance_scale": 0.0},
     "flux2, hires lanczos": {"model": "flux2-klein", "hires": {"scale": 2.0, "strength": 0.6, "upscaler": "Lanczos"}},
     "flux2, hires latent": {"model": "flux2-klein", "hires": {"scale": 2.0, "strength": 0.6}},
+    "zimage turbo": {"model": "zimage-turbo", "guidance_scale": 0.0},
+    "zimage turbo, img2img": {"model": "zimage-turbo", **_IMG2IMG, "guidance_scale": 0.0},
+    "zimage turbo, img2img one step": {"model": "zimage-turbo", **_IMG2IMG, "strength": 0.2, "guidance_scale": 0.0},
+    "zimage turbo, inpaint": {"model": "zimage-turbo", **_INPAINT, "guidance_scale": 0.0},
+    "zimage turbo, hires lanczos": {
+        "model": "zimage-turbo",
+        "guidance_scale": 0.0,
+        "hires": {"scale": 2.0, "strength": 0.6, "upscaler": "lanczos"},
+    },
+    "zimage": {"model": "zimage-base"},
+    # Its pipelines add the whole scale to the prompt's own part: it counts from 0.
+    "zimage, some guidance": {"model": "zimage-base", "guidance_scale": 0.5},
+    "zimage, no guidance": {"model": "zimage-base", "guidance_scale": 0.0},
+    "zimage, img2img": {"model": "zimage-base", **_IMG2IMG},
+    "zimage, inpaint half": {"model": "zimage-base", **_INPAINT, "strength": 0.6},
     "qwenimage": {"model": "qwenimage"},
     "qwenimage, no guidance": {"model": "qwenimage", "guidance_scale": 1.0},
     "qwenimage, img2img": {"model": "qwenimage", **_IMG2IMG},
@@ -129,23 +145,6 @@ class Models(NamedTuple):
         return end(self.families[parameters.model], self.prepare(parameters))
 
 
-def entry_of(folder: Path, family: str, variant: str, kind: Kind = Kind.CHECKPOINT, mark: str = "0") -> ModelEntry:
-    """Describe a folder as the registry would."""
-    return ModelEntry(
-        name=folder.name,
-        kind=kind,
-        layout=Layout.DIFFUSERS,
-        family=family,
-        variant=variant,
-        path=folder,
-        fingerprint=mark * 64,
-        components=(),
-        native_size=64,
-        latent_factor=8,
-        latent_channels=16,
-    )
-
-
 def _build(folder: Path) -> list[ModelEntry]:
     entries = [
         entry_of(tiny.build_sd3_medium(folder / "sd3-medium"), "sd3", "medium"),
@@ -158,6 +157,8 @@ def _build(folder: Path) -> list[ModelEntry]:
         entry_of(tiny.build_flux_fill(folder / "flux-fill"), "flux", "fill"),
         entry_of(flux2.build_klein(folder / "flux2-klein"), "flux2", "klein"),
         entry_of(flux2.build_klein_base(folder / "flux2-base"), "flux2", "klein-base"),
+        entry_of(zimage.build_turbo(folder / "zimage-turbo"), "zimage", "turbo"),
+        entry_of(zimage.build_base(folder / "zimage-base"), "zimage", "base"),
         entry_of(build_qwenimage(folder / "qwenimage"), "qwenimage", "base"),
     ]
     for place in (0, 1):
@@ -183,8 +184,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
 @pytest.fixture(scope="module")
 def plain(models: Models) -> Plain:
     """Return diffusers' own pipelines over the same files."""
-    others, klein = PlainFlows(models.folder), PlainFlux2(models.folder)
-    return lambda wanted: klein(wanted) if wanted.model.startswith("flux2") else others(wanted)
+    others = PlainFlows(models.folder)
+    own: dict[str, Plain] = {"flux2": PlainFlux2(models.folder), "zimage": PlainZImage(models.folder)}
+    return lambda wanted: own.get(wanted.model.partition("-")[0], others)(wanted)
 
 
 @every_case
@@ -199,8 +201,9 @@ def test_stepped_run_equals_the_plain_calls(models: Models, plain: Plain, case: 
     take_step(family, [neighbour, state])
     neighbour.close()
     assert end(family, state).same(right)
-    # The pipelines of Qwen-Image hand every scheduler steps of their own, which ours for UniPC has its reasons not to take.
-    if wanted.task == "txt2img" and not wanted.controls and "hires" not in case and family.name != "qwenimage":
+    # The pipelines of Z-Image and Qwen-Image hand every scheduler steps of their own, which UniPC cannot take or ours has its reasons not to.
+    own_steps = family.name in {"zimage", "qwenimage"}
+    if wanted.task == "txt2img" and not wanted.controls and "hires" not in case and not own_steps:
         unipc = _parameters(case, "UniPC")
         assert models.draw(unipc).same(plain(unipc))
 
@@ -221,13 +224,17 @@ def test_run_counts_its_steps_and_shows_a_preview(models: Models, case: str) -> 
     state.close()
 
 
+def _schedulers(case: str) -> tuple[str, ...]:
+    # The second one with noise at each step, whose state a checkpoint must hold.
+    return ("Euler", "DPM++ 2M SDE") if case in {"flux dev", "sd3", "zimage"} else ("Euler",)
+
+
 @pytest.fixture(scope="module")
 def resumed_elsewhere(models: Models, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Result]]:
     """Interrupt every case in the middle; return what a new process makes of the checkpoints."""
     interrupted = Interrupted(tmp_path_factory.mktemp("checkpoints"))
     for case in _CASES:
-        # With noise at each step, whose state a checkpoint must hold.
-        for scheduler in ("Euler", "DPM++ 2M SDE") if case in {"flux dev", "sd3"} else ("Euler",):
+        for scheduler in _schedulers(case):
             wanted = _parameters(case, scheduler)
             state = models.prepare(wanted)
             middle = state.total // 2
@@ -243,7 +250,7 @@ def test_run_resumed_in_a_new_process_is_the_same(
     models: Models, resumed_elsewhere: dict[str, list[Result]], case: str
 ) -> None:
     """A checkpoint leads another process to the same bits, with noise on the way too."""
-    for scheduler in ("Euler", "DPM++ 2M SDE") if case in {"flux dev", "sd3"} else ("Euler",):
+    for scheduler in _schedulers(case):
         (found,) = resumed_elsewhere[f"{case} {scheduler}"]
         assert found.same(models.draw(_parameters(case, scheduler)))
 
@@ -332,7 +339,7 @@ def test_latents_enlarged_for_a_pipeline_that_takes_none_are_decoded(models: Mod
     """A second pass over latents draws too where its pipeline wants a picture."""
     own = {"model": "flux-canny", "controls": [_control(None, scale=1.0)]}
     guided = {"model": "flux-dev", "controls": [_control("flux-control-0")]}
-    for wanted in (own, guided):
+    for wanted in (own, guided, _CASES["zimage turbo"]):
         by = [
             models.draw(_parameters({**wanted, "hires": {"scale": 2.0, "strength": 0.6, "upscaler": upscaler}}))
             for upscaler in ("latent", "lanczos")
@@ -347,7 +354,7 @@ def test_calls_that_may_travel_together_have_one_key(models: Models) -> None:
     def key_of(case: str = "flux dev", **changes: Any) -> object:
         state = models.prepare(_parameters(case, **changes))
         assert state.ask is not None
-        assert state.ask.rows == (2 if case == "sd3" else 1)
+        assert state.ask.rows == (2 if case in {"sd3", "zimage"} else 1)
         key = state.ask.key
         state.close()
         return key
@@ -360,6 +367,11 @@ def test_calls_that_may_travel_together_have_one_key(models: Models) -> None:
     assert key_of("flux2 klein", seed=2, prompt="a blue square", steps=9) == klein
     assert key_of("flux2 klein", width=HEIGHT, height=WIDTH) != klein
     assert key_of("flux2, inpaint half", steps=9) == klein
+    # Its prompts travel as lists, each as long as it is.
+    z = key_of("zimage")
+    assert key_of("zimage", seed=2, guidance_scale=2.0, prompt="a blue square of another length", steps=9) == z
+    assert key_of("zimage, no guidance") == z
+    assert key_of("zimage", width=HEIGHT, height=WIDTH) != z
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from pipelines.families.base import Family
 from pipelines.loading import load
 from pipelines.original.published import published
 from pipelines.original.transformer import from_original
+from tests.contracts.pipelines.flow_calls import entry_of
 from tests.contracts.pipelines.running import end
-from tests.contracts.pipelines.test_flow_families import entry_of
 from tests.original_files import lay_beside, write_file
 from tests.original_transformers import original_sd3
 from tests.tiny import transformers as tiny

@@ -14,8 +14,8 @@ from jobs.inputs import Inputs
 from pipelines.families.base import Family
 from pipelines.loading import load
 from pipelines.original.transformer_names import transformer_names
+from tests.contracts.pipelines.flow_calls import entry_of
 from tests.contracts.pipelines.lora_jobs import draw, inputs_of, loras
-from tests.contracts.pipelines.test_flow_families import entry_of
 from tests.tiny import transformers as tiny
 
 Tensors = dict[str, torch.Tensor]

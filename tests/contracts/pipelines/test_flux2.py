@@ -18,9 +18,8 @@ from pipelines.families.base import Family
 from pipelines.families.flux2 import prompt_embeddings
 from pipelines.latent_forms import encoded, for_decoding
 from pipelines.loading import load
-from tests.contracts.pipelines.flow_calls import HOLE, PICTURES, SOURCE, png
+from tests.contracts.pipelines.flow_calls import HOLE, PICTURES, SOURCE, entry_of, png
 from tests.contracts.pipelines.running import Result, end
-from tests.contracts.pipelines.test_flow_families import entry_of
 from tests.tiny.flux2 import LENGTH, build_klein
 
 

@@ -26,9 +26,8 @@ from pipelines.families.base import Family
 from pipelines.families.qwenimage import prompt_embeddings
 from pipelines.latent_forms import encoded, for_decoding, pictures_in
 from pipelines.loading import load
-from tests.contracts.pipelines.flow_calls import HOLE, PICTURES, SOURCE, png
+from tests.contracts.pipelines.flow_calls import HOLE, PICTURES, SOURCE, entry_of, png
 from tests.contracts.pipelines.running import Result, end, take_step
-from tests.contracts.pipelines.test_flow_families import entry_of
 from tests.tiny.qwenimage import build_qwenimage
 
 #: The library ships no types for these classes.

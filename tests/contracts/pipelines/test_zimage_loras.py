@@ -15,9 +15,9 @@ from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from pipelines.families.base import Family
 from pipelines.loading import load
+from tests.contracts.pipelines.flow_calls import entry_of
 from tests.contracts.pipelines.lora_jobs import draw, inputs_of, loras
 from tests.contracts.pipelines.running import end
-from tests.contracts.pipelines.test_flow_families import entry_of
 from tests.tiny.zimage import QWEN, WIDTH, build_base
 
 #: The library ships no types for these classes.
