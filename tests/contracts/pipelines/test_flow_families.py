@@ -201,7 +201,7 @@ def test_stepped_run_equals_the_plain_calls(models: Models, plain: Plain, case: 
     take_step(family, [neighbour, state])
     neighbour.close()
     assert end(family, state).same(right)
-    # The pipelines of Z-Image and Qwen-Image hand every scheduler steps of their own, which UniPC cannot take or ours has its reasons not to.
+    # The pipelines of these hand every scheduler steps of their own, which UniPC cannot take, or ours has its reasons not to.
     own_steps = family.name in {"zimage", "qwenimage"}
     if wanted.task == "txt2img" and not wanted.controls and "hires" not in case and not own_steps:
         unipc = _parameters(case, "UniPC")
