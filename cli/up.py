@@ -47,11 +47,11 @@ def up(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        _check_port(settings)
         devices = choose_devices(settings, workers)
         with console.status("Starting Postgres and Redis …"):
             services = start_services(settings.home, database_url=settings.database_url, redis_url=settings.redis_url)
         with services:
+            _check_port(settings)
             _prepare(settings, services.urls, console)
             _serve(settings, services, devices, draw, console, stop)
             console.print("Stopping …")

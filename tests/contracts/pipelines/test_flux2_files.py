@@ -7,22 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_flux2_transformer_checkpoint_to_diffusers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from jobs.contract import Txt2ImgParameters
 from models_registry.bounded_files import Reads
 from models_registry.detection import detect
-from models_registry.entries import Layout
 from models_registry.published import PUBLISHED
 from models_registry.refusals import ModelRefused
-from pipelines.loading import load
 from pipelines.original.published import published
 from pipelines.original.transformer_names import transformer_names
-from tests.contracts.pipelines.lora_jobs import draw
-from tests.original_files import NETWORK, lay_beside
+from tests.contracts.pipelines.network_files import load_both, write_network
+from tests.original_files import NETWORK
 from tests.tiny.flux2 import WIDTH, build_klein, build_klein_base
 
-BESIDE = ("vae", "text_encoder", "tokenizer", "scheduler")
 Write = Callable[..., Path]
 _NORMS = {
     "norm_added_q": "txt_attn.norm.query_norm",
@@ -61,13 +57,8 @@ def write(folders: dict[str, Path], tmp_path: Path) -> Write:
 
     def written(name: str, variant: str = "klein", start: str = "") -> Path:
         weights = original(load_file(folders[variant] / "transformer/diffusion_pytorch_model.safetensors"))
-        path = tmp_path / f"{name}.safetensors"
-        save_file({f"{start}{key}": tensor.contiguous() for key, tensor in weights.items()}, path)
-        lay_beside(folders[variant], path, *BESIDE)
-        place = path.with_suffix(".config") / "transformer"
-        place.mkdir()
-        shutil.copy(folders[variant] / "transformer/config.json", place)
-        return path
+        named = {f"{start}{key}": tensor for key, tensor in weights.items()}
+        return write_network(folders[variant], tmp_path / f"{name}.safetensors", named)
 
     return written
 
@@ -87,18 +78,10 @@ def test_names_are_those_that_diffusers_reads(folders: dict[str, Path]) -> None:
 def test_file_draws_what_its_folder_does(
     folders: dict[str, Path], write: Write, name: str, variant: str, start: str
 ) -> None:
-    """Under bare names and those of whole checkpoints: the same facts, told by a word in its name, and the same bits."""
+    """Under bare names and those of whole checkpoints: the same facts, told by a word in its name, and the same weights."""
     found, whole = detect(write(name, variant, start), Reads()), detect(folders[variant], Reads())
-    assert (found.layout, found.family, found.variant) == (Layout.SINGLE_FILE, "flux2", variant)
-    for fact in ("native_size", "latent_factor", "latent_channels", "text_width", "width"):
-        assert getattr(found, fact) == getattr(whole, fact), fact
-    assert [each.name for each in found.components] == [each.name for each in whole.components]
-    job = Txt2ImgParameters.model_validate(
-        {"model": "x", "prompt": "a red circle", "width": 64, "height": 48, "steps": 2, "scheduler": "Euler", "seed": 7}
-        | {"guidance_scale": 0.0 if variant == "klein" else 3.0, "preview_every": 0}
-    )
-    one, other = load(found, "cpu"), load(whole, "cpu")
-    assert draw(one, job) == draw(other, job)
+    assert found.variant == variant
+    one, other = load_both(found, whole, 0.0 if variant == "klein" else 3.0)
     assert one.pipe.config.is_distilled == other.pipe.config.is_distilled == (variant == "klein")
 
 

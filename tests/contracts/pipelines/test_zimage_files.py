@@ -6,19 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from jobs.contract import Txt2ImgParameters
 from models_registry.bounded_files import Reads
 from models_registry.detection import detect
-from models_registry.entries import Layout
 from models_registry.refusals import ModelRefused
 from pipelines.loading import load
-from tests.contracts.pipelines.lora_jobs import draw
-from tests.original_files import NETWORK, lay_beside
+from tests.contracts.pipelines.network_files import load_both, write_network
+from tests.original_files import NETWORK
 from tests.tiny.zimage import build_turbo
-
-BESIDE = ("vae", "text_encoder", "tokenizer", "scheduler")
 
 
 @pytest.fixture(scope="module")
@@ -57,31 +53,16 @@ def write(folder: Path, tmp_path: Path) -> Callable[..., Path]:
 
     def written(name: str = "z_image_turbo_bf16", start: str = "") -> Path:
         weights = original(load_file(folder / "transformer/diffusion_pytorch_model.safetensors"))
-        path = tmp_path / f"{name}.safetensors"
-        save_file({f"{start}{key}": tensor for key, tensor in weights.items()}, path)
-        lay_beside(folder, path, *BESIDE)
-        place = path.with_suffix(".config") / "transformer"
-        place.mkdir()
-        shutil.copy(folder / "transformer/config.json", place)
-        return path
+        named = {f"{start}{key}": tensor for key, tensor in weights.items()}
+        return write_network(folder, tmp_path / f"{name}.safetensors", named)
 
     return written
 
 
 @pytest.mark.parametrize("start", ["", NETWORK])
 def test_file_draws_what_its_folder_does(folder: Path, write: Callable[..., Path], start: str) -> None:
-    """Under bare names and those of whole checkpoints: the same facts, the same bits."""
-    found, whole = detect(write(start=start), Reads()), detect(folder, Reads())
-    assert (found.layout, found.family, found.variant) == (Layout.SINGLE_FILE, "zimage", "turbo")
-    for fact in ("native_size", "latent_factor", "latent_channels", "text_width", "width"):
-        assert getattr(found, fact) == getattr(whole, fact), fact
-    assert [each.name for each in found.components] == [each.name for each in whole.components]
-    job = Txt2ImgParameters.model_validate(
-        {"model": "x", "prompt": "a red circle", "width": 64, "height": 48, "steps": 2, "guidance_scale": 0.0}
-        | {"scheduler": "Euler", "seed": 7, "preview_every": 0}
-    )
-    one, other = load(found, "cpu"), load(whole, "cpu")
-    assert draw(one, job) == draw(other, job)
+    """Under bare names and those of whole checkpoints: the same facts, the same weights."""
+    one, other = load_both(detect(write(start=start), Reads()), detect(folder, Reads()), 0.0)
     assert dict(one.pipe.scheduler.config) == dict(other.pipe.scheduler.config)
 
 
