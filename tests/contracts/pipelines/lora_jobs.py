@@ -1,12 +1,16 @@
 """What the tests of LoRAs share: files as the registry describes them, stacks as requests write them, pictures with their latents."""
 
 import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from safetensors.torch import save_file
 
 from jobs.contract import Txt2ImgParameters
+from jobs.errors import ModelDamaged
 from jobs.inputs import Inputs
 from models_registry.entries import Kind, Layout, ModelEntry
 from pipelines.engine.state import State
@@ -63,3 +67,26 @@ def loras(*weighted: tuple[Path, float] | tuple[Path, float, float]) -> list[dic
     """Write a stack as a request does."""
     names = ("name", "weight", "text_encoder_weight")
     return [dict(zip(names, (path.stem, *weights), strict=False)) for path, *weights in weighted]
+
+
+def two_steps(guidance_scale: float) -> Callable[..., Txt2ImgParameters]:
+    """Return a maker of jobs of two steps; what it is called with are their other fields."""
+    common = {"model": "tiny", "prompt": "a red circle", "width": 64, "height": 48, "steps": 2, "scheduler": "Euler"}
+    own = {"guidance_scale": guidance_scale, "seed": 7, "preview_every": 0}
+    return lambda **changes: Txt2ImgParameters.model_validate({**common, **own, **changes})
+
+
+def all_draw_alike(family: Family, parameters: Callable[..., Txt2ImgParameters], paths: Sequence[Path]) -> None:
+    """Hold that each file changes the picture, and all of them by the same bits."""
+    pictures = {draw(family, parameters(loras=loras((path, 0.5))), inputs_of(path)) for path in paths}
+    assert len(pictures) == 1
+    assert draw(family, parameters()) not in pictures
+
+
+def refuses_layer(
+    family: Family, parameters: Callable[..., Txt2ImgParameters], path: Path, layer: str, width: int
+) -> None:
+    """Hold that a file which trains one square layer that the model does not have is refused."""
+    save_file({f"{layer}.lora_A.weight": torch.ones(2, width), f"{layer}.lora_B.weight": torch.ones(width, 2)}, path)
+    with pytest.raises(ModelDamaged, match="made for another model"):
+        family.prepare(parameters(loras=loras((path, 1.0))), 0, inputs_of(path))

@@ -15,7 +15,7 @@ from pipelines.families.base import Family
 from pipelines.loading import load
 from pipelines.original.transformer_names import transformer_names
 from tests.contracts.pipelines.flow_calls import entry_of
-from tests.contracts.pipelines.lora_jobs import draw, inputs_of, loras
+from tests.contracts.pipelines.lora_jobs import all_draw_alike, draw, inputs_of, loras, two_steps
 from tests.tiny import transformers as tiny
 
 Tensors = dict[str, torch.Tensor]
@@ -56,10 +56,7 @@ def family(loaded: Family) -> Iterator[Family]:
 @pytest.fixture
 def parameters() -> Callable[..., Txt2ImgParameters]:
     """Return a maker of jobs of two steps."""
-    common = {"model": "tiny", "prompt": "a red circle", "width": 64, "height": 48, "steps": 2, "guidance_scale": 3.0}
-    return lambda **changes: Txt2ImgParameters.model_validate(
-        {**common, "scheduler": "Euler", "seed": 7, "preview_every": 0, **changes}
-    )
+    return two_steps(3.0)
 
 
 def names_of(family: Family) -> Mapping[str, Sequence[str]]:
@@ -151,9 +148,7 @@ def test_every_layout_draws_the_same_bits(
         write_diffusers(family, made, tmp_path / "peft.safetensors", "base_model.model."),
         write_diffusers(family, made, tmp_path / "trainer.safetensors", "lora_transformer_", "_"),
     ]
-    pictures = {draw(family, parameters(loras=loras((path, 0.5))), inputs_of(path)) for path in paths}
-    assert len(pictures) == 1
-    assert draw(family, parameters()) not in pictures
+    all_draw_alike(family, parameters, paths)
 
 
 def test_it_adds_what_its_formula_says(

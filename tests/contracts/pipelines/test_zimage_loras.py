@@ -10,13 +10,12 @@ import torch
 from safetensors.torch import save_file
 
 from jobs.contract import Txt2ImgParameters
-from jobs.errors import ModelDamaged
 from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from pipelines.families.base import Family
 from pipelines.loading import load
 from tests.contracts.pipelines.flow_calls import entry_of
-from tests.contracts.pipelines.lora_jobs import draw, inputs_of, loras
+from tests.contracts.pipelines.lora_jobs import all_draw_alike, inputs_of, loras, refuses_layer, two_steps
 from tests.contracts.pipelines.running import end
 from tests.tiny.zimage import QWEN, WIDTH, build_base
 
@@ -59,10 +58,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
 @pytest.fixture
 def parameters() -> Callable[..., Txt2ImgParameters]:
     """Return a maker of jobs of two steps."""
-    common = {"model": "tiny", "prompt": "a red circle", "width": 64, "height": 48, "steps": 2, "guidance_scale": 3.0}
-    return lambda **changes: Txt2ImgParameters.model_validate(
-        {**common, "scheduler": "Euler", "seed": 7, "preview_every": 0, **changes}
-    )
+    return two_steps(3.0)
 
 
 def write(layout: str, path: Path, layers: Sequence[str] = tuple(LAYERS)) -> Path:
@@ -94,9 +90,7 @@ def test_every_layout_is_recognised_and_draws_the_same_bits(
     for path in paths:
         found = detect(path, Reads())
         assert (found.family, found.width, found.text_width, found.rank) == ("zimage", WIDTH, QWEN, RANK)
-    pictures = {draw(family, parameters(loras=loras((path, 0.5))), inputs_of(path)) for path in paths}
-    assert len(pictures) == 1
-    assert draw(family, parameters()) not in pictures
+    all_draw_alike(family, parameters, paths)
 
 
 @pytest.mark.parametrize(("layout", "layers"), [("kohya", CONVERTED), ("diffusers", tuple(LAYERS))])
@@ -137,7 +131,4 @@ def test_what_was_made_for_another_model_is_refused(
     family: Family, parameters: Callable[..., Txt2ImgParameters], tmp_path: Path, name: str
 ) -> None:
     """A layer of the text encoder, one that is not there, one of FLUX.1, by its tensor's name."""
-    path = tmp_path / "other.safetensors"
-    save_file({f"{name}.lora_A.weight": torch.ones(2, WIDTH), f"{name}.lora_B.weight": torch.ones(WIDTH, 2)}, path)
-    with pytest.raises(ModelDamaged, match="made for another model"):
-        family.prepare(parameters(loras=loras((path, 1.0))), 0, inputs_of(path))
+    refuses_layer(family, parameters, tmp_path / "other.safetensors", name, WIDTH)
