@@ -19,9 +19,9 @@ import reference_models
 from benchmarks.figures import summary
 from jobs.contract import Txt2ImgParameters
 from jobs.inputs import Inputs
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import Kind, Layout, ModelEntry
+from models_registry.reading.bounded_files import Reads
 from pipelines.families.base import Family
 from pipelines.loading import load
 from tests.lora_layouts import make, write_kohya

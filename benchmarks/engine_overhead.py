@@ -18,8 +18,8 @@ from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 import reference_models
 from benchmarks.figures import summary
 from jobs.contract import Txt2ImgParameters
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
+from models_registry.reading.bounded_files import Reads
 from pipelines.families.base import Family
 from pipelines.loading import load
 

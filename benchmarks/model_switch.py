@@ -19,9 +19,9 @@ import reference_models
 from benchmarks.figures import summary
 from jobs.contract import DiffusionJob, InpaintParameters, Txt2ImgParameters
 from jobs.inputs import NO_INPUTS, Inputs
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import ModelEntry
+from models_registry.reading.bounded_files import Reads
 from pipelines.engine.engine import Counters
 from pipelines.families.base import Family
 from pipelines.loaders import LOADERS

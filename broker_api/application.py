@@ -10,16 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 
-from broker_api.access_log import AccessMiddleware
 from broker_api.dispatch import routes_of
 from broker_api.docs import docs_page, landing_page
-from broker_api.limits import Limits, LimitsMiddleware, accepted_hosts
+from broker_api.http.access_log import AccessMiddleware
+from broker_api.http.limits import Limits, LimitsMiddleware, accepted_hosts
 from broker_api.openapi import openapi_document, problems_of
 from broker_api.pages import Pages
 from broker_api.problems import problem_of, problem_response
 from broker_api.routes import ENDPOINTS
 from broker_api.services import OpenServices
-from broker_api.sockets import PATH, progress_socket
+from broker_api.streaming.sockets import PATH, progress_socket
 from broker_api.version import version
 from broker_api.web_app import load_web_app
 from infra.settings import Settings

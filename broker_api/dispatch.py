@@ -11,10 +11,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from broker_api.authentication import authenticate, authenticate_browser, require_scope
-from broker_api.bodies import read_json
+from broker_api.auth.authentication import authenticate, authenticate_browser, require_scope
+from broker_api.auth.keys import Principal
 from broker_api.endpoints import Call, Endpoint
-from broker_api.keys import Principal
+from broker_api.http.bodies import read_json
 from broker_api.problems import problem_of, problem_response
 from broker_api.refusals import MethodNotAllowed
 from broker_api.services import Services, services_of

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broker_api.keys import Principal
+from broker_api.auth.keys import Principal
 from broker_api.refusals import NotFound
 from broker_api.services import Services
 from jobs.errors import RequestRefused

@@ -8,9 +8,9 @@ from pydantic import BaseModel
 from redis.exceptions import RedisError
 from starlette.responses import Response
 
-from broker_api.answers import json_answer
 from broker_api.endpoints import Call
-from broker_api.metrics import CONTENT_TYPE
+from broker_api.http.answers import json_answer
+from broker_api.http.metrics import CONTENT_TYPE
 from broker_api.problems import DATABASE_ERRORS
 from broker_api.services import Services
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from broker_api.auth.sessions import COOKIE
 from broker_api.endpoints import Endpoint, FileBody
 from broker_api.problems import MEDIA_TYPE, Problem, title_of
 from broker_api.refusals import (
@@ -20,7 +21,6 @@ from broker_api.refusals import (
     MediaTypeUnsupported,
     Unauthorized,
 )
-from broker_api.sessions import COOKIE
 from jobs.errors import RequestRefused
 
 _REFERENCE: Final = "#/components/schemas/{model}"

@@ -2,16 +2,33 @@
 
 from typing import Final
 
-from broker_api.batch_routes import BATCH_ENDPOINTS
-from broker_api.choices import CHOICE_ENDPOINTS
+from broker_api.admission.submit_errors import SUBMIT_ERRORS, WAITED_FOR
+from broker_api.auth.key_doors import (
+    ChangeKey,
+    CreateKey,
+    KeyPage,
+    change_one_key,
+    create_one_key,
+    list_all_keys,
+    revoke_one_key,
+)
+from broker_api.auth.keys import CreatedKey, KeyView
+from broker_api.auth.session_doors import SESSION_ENDPOINTS
 from broker_api.doors.openai.routes import OPENAI_ENDPOINTS
 from broker_api.doors.sdapi.routes import SDAPI_ENDPOINTS
 from broker_api.endpoints import Answer, Body, Endpoint, FileBody, parse_json
-from broker_api.events import read_events
-from broker_api.fleet_routes import FLEET_ENDPOINTS
-from broker_api.flower import proxy_flower, redirect_to_flower
+from broker_api.fleet.flower import proxy_flower, redirect_to_flower
+from broker_api.fleet.routes import FLEET_ENDPOINTS
 from broker_api.health import Health, Readiness, healthz, metrics, readyz
-from broker_api.jobs import (
+from broker_api.library.archive_routes import ARCHIVE_ENDPOINTS
+from broker_api.library.entry_routes import ENTRY_ENDPOINTS
+from broker_api.library.pull_routes import DOWNLOAD_ENDPOINTS
+from broker_api.library.recipe_routes import RECIPE_ENDPOINTS
+from broker_api.library.shelf_routes import SHELF_ENDPOINTS
+from broker_api.library.upload_routes import UPLOAD_ENDPOINTS
+from broker_api.native.batch_routes import BATCH_ENDPOINTS
+from broker_api.native.choices import CHOICE_ENDPOINTS
+from broker_api.native.jobs import (
     ChangeJob,
     CreateQuery,
     DeletedJobs,
@@ -27,24 +44,10 @@ from broker_api.jobs import (
     list_page,
     read_one_job,
 )
-from broker_api.key_doors import (
-    ChangeKey,
-    CreateKey,
-    KeyPage,
-    change_one_key,
-    create_one_key,
-    list_all_keys,
-    revoke_one_key,
-)
-from broker_api.keys import CreatedKey, KeyView
-from broker_api.library.archive_routes import ARCHIVE_ENDPOINTS
-from broker_api.library.entry_routes import ENTRY_ENDPOINTS
-from broker_api.library.pull_routes import DOWNLOAD_ENDPOINTS
-from broker_api.library.recipe_routes import RECIPE_ENDPOINTS
-from broker_api.library.shelf_routes import SHELF_ENDPOINTS
-from broker_api.library.upload_routes import UPLOAD_ENDPOINTS
+from broker_api.native.prompts import PROMPT_ENDPOINTS
+from broker_api.native.result_routes import RESULT_ENDPOINTS
 from broker_api.pages import docs, landing, openapi
-from broker_api.prompts import PROMPT_ENDPOINTS
+from broker_api.pictures.uploads import MEDIA_TYPES, UploadView, create_upload, read_one_upload
 from broker_api.recommendations.routes import RECOMMENDATION_ENDPOINTS
 from broker_api.refusals import (
     FlowerUnavailable,
@@ -55,11 +58,8 @@ from broker_api.refusals import (
     StorageUnavailable,
     UpgradeRequired,
 )
-from broker_api.result_routes import RESULT_ENDPOINTS
-from broker_api.session_doors import SESSION_ENDPOINTS
-from broker_api.sockets import PATH, plain_request
-from broker_api.submit_errors import SUBMIT_ERRORS, WAITED_FOR
-from broker_api.uploads import MEDIA_TYPES, UploadView, create_upload, read_one_upload
+from broker_api.streaming.events import read_events
+from broker_api.streaming.sockets import PATH, plain_request
 from broker_api.web_app import WEB_ENDPOINTS
 from jobs.contract import REQUESTS, JobView, parse_request
 from jobs.control import JobActive

@@ -9,8 +9,8 @@ from typing import Final
 import uvicorn
 
 from broker_api.application import create_application
-from broker_api.events import STALL_SECONDS
 from broker_api.services import Services, open_services
+from broker_api.streaming.events import STALL_SECONDS
 from infra.embedded.services import ServiceUrls
 from infra.processes import set_title
 from infra.settings import Settings

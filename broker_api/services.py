@@ -11,20 +11,20 @@ import httpx
 import redis.asyncio
 from starlette.types import Scope
 
-from broker_api.background import end_tasks
-from broker_api.flower_client import make_flower_client
-from broker_api.keys import KeyRing
-from broker_api.listening import Hub
-from broker_api.metrics import Metrics
-from broker_api.newcomers import Newcomers
-from broker_api.pictures import PictureDoor
+from broker_api.admission.snapshots import Snapshots
+from broker_api.admission.vocabularies import Vocabularies
+from broker_api.auth.keys import KeyRing
+from broker_api.auth.sessions import Sessions
+from broker_api.auth.signing import Signer
+from broker_api.fleet.flower_client import make_flower_client
+from broker_api.http.background import end_tasks
+from broker_api.http.metrics import Metrics
+from broker_api.pictures.sources import PictureDoor
 from broker_api.problems import DATABASE_ERRORS
-from broker_api.relay import Relay
-from broker_api.sessions import Sessions
-from broker_api.signing import Signer
-from broker_api.snapshots import Snapshots
-from broker_api.vocabularies import Vocabularies
-from broker_api.watching import Watching
+from broker_api.streaming.listening import Hub
+from broker_api.streaming.newcomers import Newcomers
+from broker_api.streaming.relay import Relay
+from broker_api.streaming.watching import Watching
 from infra.celery_app import make_celery
 from infra.clock import SystemClock
 from infra.database import AsyncPool, make_async_pool

@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from broker_api.admission.admission import Admission
-from broker_api.keys import Principal
-from broker_api.pictures import Pictures
-from broker_api.prompt_lengths import refuse_long_prompts
+from broker_api.admission.prompt_lengths import refuse_long_prompts
+from broker_api.admission.snapshots import Snapshot
+from broker_api.auth.keys import Principal
+from broker_api.pictures.sources import Pictures
 from broker_api.services import Services
-from broker_api.snapshots import Snapshot
-from broker_api.watching import HangUp, fingerprint
+from broker_api.streaming.watching import HangUp, fingerprint
 from jobs import watches
 from jobs.changes import Change
 from jobs.contract import JobRequest

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from broker_api.keys import Scope, create_key, list_keys, revoke_key
+from broker_api.auth.keys import Scope, create_key, list_keys, revoke_key
 from cli.database import open_database
 from cli.failure import CommandFailed
 from cli.output import age, print_json, print_table

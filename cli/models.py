@@ -20,8 +20,8 @@ from cli.shelves import check
 from client.views import AdapterView, ModelView
 from infra.settings import Settings
 from models_registry.entries import Kind, ModelRef
-from models_registry.scanning import ScanReport
-from models_registry.scanning import scan as scan_folders
+from models_registry.scanning.scan import ScanReport
+from models_registry.scanning.scan import scan as scan_folders
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="List models, fetch, send and look for new ones.")
 

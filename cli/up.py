@@ -11,7 +11,7 @@ import psycopg
 import typer
 from rich.console import Console
 
-from broker_api.keys import ensure_first_key
+from broker_api.auth.keys import ensure_first_key
 from cli.failure import CommandFailed
 from cli.first_picture import draw_first_picture, wait_until_ready
 from cli.fleet import fleet_url, local_url
@@ -28,7 +28,7 @@ from infra.processes import Supervisor, set_title
 from infra.settings import Settings
 from jobs.reading import tally
 from models_registry.entries import Kind
-from models_registry.scanning import scan
+from models_registry.scanning.scan import scan
 
 
 def up(

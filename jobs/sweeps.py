@@ -9,7 +9,7 @@ from psycopg.rows import dict_row, tuple_row
 from jobs.changes import PRESENT_COLUMNS, Change, present
 from jobs.errors import DeadlinePassed, TooLargeForFleet
 from jobs.fleet import Fleet
-from jobs.rollups import NAME as JOB_HOURS
+from jobs.history.rollups import NAME as JOB_HOURS
 from jobs.routing import route
 from jobs.store import lose_statement
 from jobs.uploads import FOLDER as UPLOADS

@@ -294,7 +294,7 @@ job_hours = Table(
     Column("pictures", Integer, nullable=False),
     #: Spent drawing.
     Column("seconds", Double, nullable=False),
-    #: Bin to how many jobs waited so long, and took so long; `jobs.bins` says what a bin is.
+    #: Bin to how many jobs waited so long, and took so long; `jobs.history.bins` says what a bin is.
     Column("waits", JSONB, nullable=False),
     Column("durations", JSONB, nullable=False),
     Index("job_hours_owner", "owner", "hour"),

@@ -10,10 +10,10 @@ import psycopg
 
 from infra.database import CONNECT, connection_string
 from infra.logging import get_logger
-from jobs.analyses import KINDS, AnalysisSource, Grounds, ask_for_entries, is_answered
+from jobs.analysing.analyses import KINDS, AnalysisSource, Grounds, ask_for_entries, is_answered
+from jobs.analysing.outdated import outdated, readers_of
 from jobs.changes import Change
 from jobs.fleet import Fleet
-from jobs.outdated import outdated, readers_of
 from models_registry.catalogue import find_all
 
 #: Entries that are looked at each time, of each source.

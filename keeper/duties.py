@@ -11,15 +11,16 @@ from kombu.exceptions import KombuError
 
 from infra.logging import get_logger
 from infra.storage import Storage, StorageUnavailable
-from jobs import rollups, sweeps
+from jobs import sweeps
 from jobs.changes import Change
 from jobs.dispatch import wake
 from jobs.events import EventWriter
 from jobs.fleet import Fleet
+from jobs.history import rollups
+from jobs.history.usage import count_usage
 from jobs.roster import fleet_now
 from jobs.strays import is_unused_picture
 from jobs.uploads import upload_of_key
-from jobs.usage import count_usage
 from models_registry import pins
 from models_registry.content import content_of_key, is_unused_content
 from models_registry.following import forget_deletions

@@ -17,9 +17,9 @@ from infra.advisory_locks import MODEL_FOLDERS
 from infra.database import Connection, connect
 from infra.logging import get_logger
 from infra.storage import Storage, StorageError
-from models_registry.scanning import Progress, scan
-from models_registry.scans import LibraryScan, begin_scan, end_scan, restart_scans, tell_scan
-from models_registry.storing import hash_next, store_next
+from models_registry.contents.storing import hash_next, store_next
+from models_registry.scanning.scan import Progress, scan
+from models_registry.scanning.scans import LibraryScan, begin_scan, end_scan, restart_scans, tell_scan
 
 #: How often an idle thread looks for work.
 IDLE_SECONDS: Final = 1.0

@@ -6,12 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from models_registry.bounded_files import Reads
-from models_registry.component_digests import with_digests
-from models_registry.configs import Config, read_config
 from models_registry.entries import Layout, ModelEntry
 from models_registry.findings import Findings
-from models_registry.fingerprint import Contents, read_contents
 from models_registry.kinds import (
     controlnets,
     embeddings,
@@ -21,8 +17,12 @@ from models_registry.kinds import (
     vaes,
 )
 from models_registry.kinds.checkpoints import files, folders
+from models_registry.reading.bounded_files import Reads
+from models_registry.reading.component_digests import with_digests
+from models_registry.reading.configs import Config, read_config
+from models_registry.reading.fingerprint import Contents, read_contents
+from models_registry.reading.safetensors_header import Header, read_header
 from models_registry.refusals import ClassRefused, CodeRefused, FolderTooLarge, NameInvalid, Unrecognised
-from models_registry.safetensors_header import Header, read_header
 
 INDEX: Final = "model_index.json"
 CONFIG: Final = "config.json"

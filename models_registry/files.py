@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from models_registry.bounded_files import Reads
 from models_registry.detection import Detected
-from models_registry.hashing import Digests, hash_file, hash_weights
+from models_registry.reading.bounded_files import Reads
+from models_registry.reading.hashing import Digests, hash_file, hash_weights
 from models_registry.records import File
 from models_registry.refusals import FileUnreadable, LinkOutside, NameInvalid
 

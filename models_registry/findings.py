@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from models_registry.entries import Component, Kind
-from models_registry.safetensors_header import Header, Tensor
+from models_registry.reading.safetensors_header import Header, Tensor
 
 _NO_FILES: Mapping[str, Path] = MappingProxyType({})
 

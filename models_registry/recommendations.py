@@ -4,9 +4,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models_registry.bounded_files import Reads
-from models_registry.configs import read_config
 from models_registry.families import VariantFacts
+from models_registry.reading.bounded_files import Reads
+from models_registry.reading.configs import read_config
 from models_registry.refusals import ConfigInvalid
 from models_registry.schedulers import SchedulerNameError, find_scheduler
 

@@ -7,7 +7,7 @@ import torch
 
 from jobs.errors import DrawingFailed
 from jobs.prompts.attention import parse_attention
-from models_registry.t5_vocabulary import LONGEST
+from models_registry.vocabularies.t5 import LONGEST
 
 
 def window(tokenizer: Any, usual: int) -> int:

@@ -8,13 +8,13 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+from jobs.analysing.findings import Findings
 from jobs.claims import ClaimedJob
-from jobs.findings import Findings
 from jobs.geometry import total_steps
 from jobs.inputs import Inputs
 from jobs.store import StoredPicture
+from models_registry.contents.stock import Stock
 from models_registry.entries import ModelRef
-from models_registry.stock import Stock
 from workers.model_cache import Hold
 from workers.phases import PhaseClock
 from workers.progress import Feed

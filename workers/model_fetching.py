@@ -13,8 +13,8 @@ from infra.logging import get_logger
 from infra.storage import ObjectMissing, Storage
 from jobs.errors import DiskFull, ModelDamaged, ModelMissing
 from models_registry.content import content_key
+from models_registry.contents.stock import Stock, find_stock, read_stock, report_damage, want
 from models_registry.entries import Layout, ModelEntry, ModelRef
-from models_registry.stock import Stock, find_stock, read_stock, report_damage, want
 from workers.held import Held
 from workers.model_cache import CacheFull, ContentDamaged, Hold, ModelCache
 

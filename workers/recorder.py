@@ -18,7 +18,7 @@ from infra.database import Connection, Pool
 from infra.logging import get_logger
 from infra.storage import Storage, StorageError, StorageUnavailable
 from jobs import store
-from jobs.analyses import complete_analysis
+from jobs.analysing.analyses import complete_analysis
 from jobs.changes import Change
 from jobs.errors import JobFailure, PictureInvalid
 from jobs.events import Event

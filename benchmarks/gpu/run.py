@@ -16,8 +16,8 @@ import torch
 from benchmarks.figures import summary
 from benchmarks.gpu.full_size import build
 from jobs.contract import Txt2ImgParameters
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
+from models_registry.reading.bounded_files import Reads
 from pipelines.families.base import Family
 from pipelines.loading import load
 

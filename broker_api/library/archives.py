@@ -18,8 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from broker_api.answers import json_answer
 from broker_api.endpoints import Call, Query
+from broker_api.http.answers import json_answer
 from broker_api.library.archive_connections import own_connection
 from broker_api.library.archive_refusals import refused
 from broker_api.library.recipe_views import reader_of

@@ -8,8 +8,8 @@ from typing import Final, TypeVar
 from pydantic import BaseModel, Field
 from starlette.responses import Response, StreamingResponse
 
-from broker_api.answers import json_answer
 from broker_api.endpoints import Call, not_found
+from broker_api.http.answers import json_answer
 from broker_api.library.archive_connections import own_connection
 from broker_api.library.archive_refusals import BackupRunning as Running
 from broker_api.library.archive_refusals import refused

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
-from broker_api.answers import json_answer
 from broker_api.endpoints import Call
+from broker_api.http.answers import json_answer
 from broker_api.library.entry_deleting import delete_all
 from broker_api.library.entry_finding import kinds_of
 from broker_api.library.entry_forms import Tags

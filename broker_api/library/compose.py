@@ -8,16 +8,16 @@ from typing import Any, Final
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from broker_api.answers import json_answer
 from broker_api.endpoints import Call, Query, not_found, parse_id
-from broker_api.jobs import LONGEST_WAIT_SECONDS, CreateQuery, accept, accepted
+from broker_api.http.answers import json_answer
 from broker_api.library.recipe_forms import RecipeSettings
 from broker_api.library.recipe_views import lora_here, loras_here, reader_of
 from broker_api.library.recipes import request_of_recipe
 from broker_api.library.refusals import NothingActive, RecipeUnknown
 from broker_api.library.stacks import Asked, Found, choose_checkpoint, find_adapters
+from broker_api.native.jobs import LONGEST_WAIT_SECONDS, CreateQuery, accept, accepted
+from broker_api.native.replay import Changes
 from broker_api.refusals import NotFound
-from broker_api.replay import Changes
 from jobs.composing import Composed, Piece, compose
 from jobs.contract import JobView, parse_request
 from jobs.errors import AdapterUnknown

@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field, StringConstraints
 from starlette.responses import Response
 from uuid_utils.compat import uuid7
 
-from broker_api.answers import json_answer
 from broker_api.endpoints import Call, Query, not_found
+from broker_api.http.answers import json_answer
 from broker_api.library.following import ProgressStream
 from broker_api.library.pull_refusals import AddressRefused, DownloadEnded, SourceInvalid, TooManyDownloads
 from infra.guarded_http import Guard

@@ -7,8 +7,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from broker_api.answers import json_answer
 from broker_api.endpoints import Call
+from broker_api.http.answers import json_answer
 from broker_api.library.entry_deleting import delete_all
 from broker_api.library.entry_finding import changeable_entry, entry_of_path, is_models, kinds_of
 from broker_api.library.entry_forms import AddEntry, ChangeEntry, CompatibilityPage, CompatibilityQuery, Fit, SetMarks
@@ -30,8 +30,8 @@ from infra.database import AsyncConnection
 from infra.settings import Settings
 from jobs.errors import ModelUnknown
 from jobs.holding import unfinished_naming_async
-from models_registry import shelving
 from models_registry.compatibility import mismatch
+from models_registry.contents import shelving
 from models_registry.entries import ANY_FAMILY, Kind, ModelRef
 from models_registry.holders import LOCK
 from models_registry.library import RefTaken, read_entry_async, read_versions, update_entry_async

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from broker_api.answers import json_answer
 from broker_api.endpoints import Call, Query
+from broker_api.http.answers import json_answer
 from broker_api.library.entry_finding import kinds_of
 from broker_api.library.entry_views import AdapterKind, AdapterView, ModelView, OpenAIModel, adapter_view, model_view
 from jobs.cursors import CursorInvalid
+from jobs.history.use_totals import BY_USES, UNUSED, Uses, read_uses
 from jobs.parts import Name, Text
-from jobs.use_totals import BY_USES, UNUSED, Uses, read_uses
 from models_registry.entries import Kind
 from models_registry.listing import (
     Order,

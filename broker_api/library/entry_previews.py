@@ -5,13 +5,13 @@ from http import HTTPStatus
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from broker_api.answers import json_answer
 from broker_api.endpoints import Call, not_found
-from broker_api.images import is_known, picture_headers, picture_index, verified
+from broker_api.http.answers import json_answer
 from broker_api.library.entry_finding import changeable_entry, entry_of_path
 from broker_api.library.entry_refusals import PreviewsFull
 from broker_api.library.entry_views import EntryPreviewView, door_of
 from broker_api.library.recipe_previews import make_preview, read_picture_file, store_preview
+from broker_api.pictures.images import is_known, picture_headers, picture_index, verified
 from jobs.parts import PictureText, Strict
 from jobs.reading import StoredImage
 from models_registry.preview_bytes import preview_key

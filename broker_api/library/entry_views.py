@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from jobs.use_totals import Uses
+from jobs.history.use_totals import Uses
 from models_registry.aspects import aspects_of
 from models_registry.entries import Component, Kind
 from models_registry.families import FAMILIES, Guidance, facts_of, tasks_of

@@ -8,9 +8,9 @@ from pydantic import BaseModel
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from broker_api.events import KEEP_ALIVE, KEEP_ALIVE_SECONDS, PREAMBLE, STALL_SECONDS
-from broker_api.listening import Hub
-from broker_api.waiting import departure
+from broker_api.streaming.events import KEEP_ALIVE, KEEP_ALIVE_SECONDS, PREAMBLE, STALL_SECONDS
+from broker_api.streaming.listening import Hub
+from broker_api.streaming.waiting import departure
 from infra.logging import get_logger
 
 log = get_logger(__name__)

@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 from uuid_utils.compat import uuid7
 
-from broker_api.answers import json_answer
 from broker_api.endpoints import Call, not_found
+from broker_api.http.answers import json_answer
 from broker_api.library.following import ProgressStream
 from jobs.parts import Strict
 from models_registry.pulls.lookups import Lookup, add_lookup, read_lookup

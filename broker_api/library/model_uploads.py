@@ -10,8 +10,8 @@ from uuid import UUID
 from pydantic import Field
 from starlette.responses import Response
 
-from broker_api.answers import json_answer
 from broker_api.endpoints import Call, not_found, parse_id
+from broker_api.http.answers import json_answer
 from broker_api.library.downloads import Described
 from broker_api.library.forms import check_room, read_file_form
 from broker_api.library.pull_refusals import FormInvalid, UploadUnfinished
@@ -20,12 +20,12 @@ from broker_api.problems import RETRY_SECONDS
 from broker_api.refusals import StorageUnavailable
 from broker_api.services import Services
 from infra.storage import Storage, StorageError
+from models_registry.contents.shelving import Wanted
 from models_registry.entries import Kind
 from models_registry.library import read_entry_async
 from models_registry.pulls.model_names import ModelName
 from models_registry.pulls.pieces import ModelUpload, Piece, finish_upload, read_pieces, read_upload
 from models_registry.records import Facts
-from models_registry.shelving import Wanted
 
 #: Fields that may come several times, or once with commas.
 _LISTS: Final = ("tags", "trigger_words")

@@ -7,10 +7,10 @@ from typing import Final, Literal
 
 from PIL import Image
 
+from broker_api.pictures.thumbnails import make_thumbnail
 from broker_api.problems import RETRY_SECONDS
 from broker_api.refusals import StorageUnavailable
 from broker_api.services import Services
-from broker_api.thumbnails import make_thumbnail
 from infra.storage import ObjectMissing, StorageError
 from jobs.contract import Request
 from jobs.errors import PictureRefused, RequestRefused

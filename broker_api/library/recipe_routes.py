@@ -2,8 +2,8 @@
 
 from typing import Final
 
+from broker_api.admission.submit_errors import SUBMIT_ERRORS, WAITED_FOR
 from broker_api.endpoints import Answer, Body, Endpoint, parse_json
-from broker_api.jobs import CreateQuery, JobOrDryRun
 from broker_api.library.compose import (
     Compose,
     ComposeQuery,
@@ -37,8 +37,8 @@ from broker_api.library.refusals import (
     RecipeUnknown,
     RecipeUnsuitable,
 )
+from broker_api.native.jobs import CreateQuery, JobOrDryRun
 from broker_api.refusals import MetadataMissing, NotFound, PictureDamaged, PictureMissing, StorageUnavailable
-from broker_api.submit_errors import SUBMIT_ERRORS, WAITED_FOR
 from jobs.cursors import CursorInvalid
 from jobs.errors import AdapterUnknown, FamilyMismatch, ModelUnknown, PictureRefused, PictureTooLarge, UploadUnknown
 

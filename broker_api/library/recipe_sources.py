@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from broker_api.library.recipe_forms import RecipeSettings
 from broker_api.library.refusals import RecipeUnsuitable
-from broker_api.picture_metadata import request_in, texts_in
+from broker_api.pictures.metadata import request_in, texts_in
 from jobs.contract import DiffusionRequest, JobParameters
 from jobs.parts import MAX_PROMPT, MAX_STACK, Lora
 from jobs.prompts.resources import read_resources

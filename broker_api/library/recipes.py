@@ -6,9 +6,8 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from broker_api.answers import json_answer
 from broker_api.endpoints import Call, not_found
-from broker_api.images import is_known, picture_headers, verified
+from broker_api.http.answers import json_answer
 from broker_api.library.recipe_forms import (
     ChangeRecipe,
     CreateRecipe,
@@ -21,6 +20,7 @@ from broker_api.library.recipe_previews import make_preview, read_picture_file, 
 from broker_api.library.recipe_sources import Content, content_of_job, content_of_picture, content_of_request
 from broker_api.library.recipe_views import lora_view, loras_here, reader_of, show_recipe, show_recipes
 from broker_api.library.refusals import NameTaken, RecipeExists
+from broker_api.pictures.images import is_known, picture_headers, verified
 from infra.database import AsyncConnection
 from jobs.cursors import decode_cursor, encode_cursor
 from jobs.parts import Lora

@@ -24,7 +24,7 @@ from broker_api.library.shelves import (
 )
 from broker_api.refusals import NotFound, StorageUnavailable
 from jobs.cursors import CursorInvalid
-from models_registry.scans import LibraryScan
+from models_registry.scanning.scans import LibraryScan
 
 _TAG: Final = "library"
 

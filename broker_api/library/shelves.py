@@ -7,14 +7,14 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from broker_api.answers import json_answer
 from broker_api.endpoints import Call, Query, not_found
+from broker_api.http.answers import json_answer
 from broker_api.refusals import StorageUnavailable
 from infra.storage import StorageError
 from jobs.cursors import CursorInvalid, decode_cursor, encode_cursor
 from jobs.holding import unfinished_naming_async
 from jobs.parts import Strict
-from models_registry.checks import (
+from models_registry.contents.checks import (
     DuplicateContent,
     MissingEntry,
     Orphan,
@@ -25,7 +25,7 @@ from models_registry.checks import (
     keep_one,
     sweep_orphans,
 )
-from models_registry.scans import ask_for_scan, read_scan
+from models_registry.scanning.scans import ask_for_scan, read_scan
 
 MOST_LISTED: Final = 200
 _SHA256_DIGITS: Final = 64

@@ -18,11 +18,11 @@ from broker_api.refusals import StorageUnavailable
 from broker_api.services import Services
 from infra.settings import Settings
 from infra.storage import StorageError
+from models_registry.contents.shelving import Wanted, take_in_async
 from models_registry.entries import Kind
 from models_registry.pulls.fetching import Room
 from models_registry.records import Entry, Facts, Visibility
 from models_registry.refusals import ModelRefused
-from models_registry.shelving import Wanted, take_in_async
 
 #: Where files lie while they arrive; what a killed server left there is removed after a while.
 FOLDER: Final = "incoming"

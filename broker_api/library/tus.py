@@ -19,8 +19,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from uuid_utils.compat import uuid7
 
-from broker_api.answers import json_answer
 from broker_api.endpoints import Call, not_found, parse_id
+from broker_api.http.answers import json_answer
 from broker_api.library.pull_refusals import (
     ChecksumMismatch,
     FileTooLarge,

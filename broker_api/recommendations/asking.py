@@ -5,8 +5,8 @@ from typing import Final
 from uuid import UUID
 
 from broker_api.endpoints import Call, not_found
-from broker_api.waiting import wait_for_end
-from jobs.analyses import AnalysisSource, Grounds, ask_for_entries, open_jobs
+from broker_api.streaming.waiting import wait_for_end
+from jobs.analysing.analyses import AnalysisSource, Grounds, ask_for_entries, open_jobs
 from jobs.changes import Change
 from models_registry.entries import Kind
 from models_registry.library import RefAmbiguous, read_entry_async

@@ -4,8 +4,8 @@ from typing import Final
 
 from starlette.responses import Response
 
-from broker_api.answers import json_answer
 from broker_api.endpoints import Call
+from broker_api.http.answers import json_answer
 from broker_api.recommendations.asking import ask, find_adapter, grounds_of, reader_of, wait_for_analyses
 from broker_api.recommendations.hearing import (
     CANDIDATES,
@@ -16,9 +16,9 @@ from broker_api.recommendations.hearing import (
 )
 from broker_api.recommendations.views import AdapterQuery, PromptQuery
 from broker_api.recommendations.weighing import Heard, answer, shares_of
-from jobs.analyses import AnalysisSource, Grounds, ask_for_text, ask_to_compare, is_answered, lora
+from jobs.analysing.analyses import AnalysisSource, Grounds, ask_for_text, ask_to_compare, is_answered, lora
+from jobs.analysing.findings import text_digest
 from jobs.errors import ModelUnknown
-from jobs.findings import text_digest
 from models_registry.entries import ANY_FAMILY, Kind
 from models_registry.library import read_entry_async
 from models_registry.likeness.ranking import Wanted, read_vector

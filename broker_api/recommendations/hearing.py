@@ -8,7 +8,7 @@ from psycopg import AsyncConnection
 
 from broker_api.recommendations.use import pair_opinions, use_opinions
 from broker_api.recommendations.weighing import Heard
-from jobs.usage import UNUSED, most_used, read_pairs, read_usage
+from jobs.history.usage import UNUSED, most_used, read_pairs, read_usage
 from models_registry.likeness.ranking import Wanted, compared_with, near_by_text, near_by_weights, near_by_words
 from models_registry.likeness.scores import Opinion, text_cosines, word_scores
 from models_registry.likeness.tastes import Facts, newest, read_facts, read_said

@@ -8,14 +8,14 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from broker_api.answers import json_answer
 from broker_api.endpoints import Call, Query
+from broker_api.http.answers import json_answer
 from broker_api.recommendations.asking import ask, find_adapter, grounds_of, reader_of
 from broker_api.recommendations.views import Feedback, FeedbackTaken, PreferencesBody, Shares
-from jobs.analyses import AnalysisSource
-from jobs.analysis_status import EntryStatus, Totals, read_statuses, read_totals
+from jobs.analysing.analyses import AnalysisSource
+from jobs.analysing.findings import text_digest
+from jobs.analysing.status import EntryStatus, Totals, read_statuses, read_totals
 from jobs.cursors import CursorInvalid
-from jobs.findings import text_digest
 from jobs.parts import Name, Strict
 from models_registry.likeness.ranking import vector_form
 from models_registry.likeness.scores import SOURCES

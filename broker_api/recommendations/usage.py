@@ -5,15 +5,15 @@ from typing import Literal
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from broker_api.answers import json_answer
 from broker_api.endpoints import Call, Query
+from broker_api.http.answers import json_answer
 from broker_api.recommendations.asking import find_adapter, reader_of
 from broker_api.recommendations.hearing import CANDIDATES
 from broker_api.recommendations.use import use_opinions
 from broker_api.recommendations.views import MOST, Adapter
 from broker_api.recommendations.weighing import shown
+from jobs.history.usage import UNUSED, Usage, most_used, read_usage
 from jobs.parts import Name
-from jobs.usage import UNUSED, Usage, most_used, read_usage
 from models_registry.likeness.scores import Opinion
 from models_registry.likeness.tastes import newest, read_facts, read_preferences, read_said
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
-from jobs.usage import UNUSED, Counted
+from jobs.history.usage import UNUSED, Counted
 from models_registry.likeness.scores import Opinion
 from models_registry.likeness.tastes import Said
 

@@ -10,12 +10,12 @@ from infra.storage import ObjectMissing, Storage
 from models_registry.archives.manifest import file_member
 from models_registry.archives.reading import Archive
 from models_registry.archives.refusals import ArchiveTooLarge, RowInvalid
-from models_registry.bounded_files import Reads
 from models_registry.content import content_key
+from models_registry.contents.shelving import Wanted, check, check_name, keep
 from models_registry.entries import Kind, Layout
-from models_registry.examining import Examined
+from models_registry.reading.bounded_files import Reads
 from models_registry.records import Entry, File
-from models_registry.shelving import Wanted, check, check_name, keep
+from models_registry.scanning.examining import Examined
 
 #: Longer paths of an entry's files are no paths of a model.
 _LONGEST_PATH: Final = 300

@@ -11,12 +11,13 @@ from psycopg.types.json import Jsonb
 
 from infra.database import Connection
 from models_registry.archives.planning import Planned
-from models_registry.component_digests import without_digests
+from models_registry.content import STORED
+from models_registry.contents.shelving import as_entry
 from models_registry.entries import ModelEntry
 from models_registry.library import create_entry, delete_entries, update_entry
 from models_registry.preview_bytes import preview_key
+from models_registry.reading.component_digests import without_digests
 from models_registry.records import Entry, Facts, Marks, Reader
-from models_registry.shelving import STORED, as_entry
 
 #: What people say of an entry.
 _SAID: Final = (

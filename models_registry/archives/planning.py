@@ -12,16 +12,16 @@ from models_registry.archives.contents import chunks_of, look_at
 from models_registry.archives.reading import Archive
 from models_registry.archives.refusals import ArchiveRefused
 from models_registry.archives.report import Action, Conflict
-from models_registry.bounded_files import Reads
+from models_registry.contents.shelving import keys_of
 from models_registry.detection import inspect
 from models_registry.entries import ModelEntry
-from models_registry.examining import Examined
 from models_registry.holders import Holders, nobody
 from models_registry.library import VISIBLE, who
-from models_registry.places import is_place
+from models_registry.reading.bounded_files import Reads
 from models_registry.records import Entry, Reader
 from models_registry.refusals import ModelRefused
-from models_registry.shelving import keys_of
+from models_registry.scanning.examining import Examined
+from models_registry.scanning.places import is_place
 
 _MOST_RENAMES: Final = 1000
 _COLUMNS: Final = "id, name as ref, owner, sha256, fingerprint"

@@ -2,8 +2,6 @@
 
 from typing import Final, NamedTuple
 
-from models_registry.bounded_files import Reads
-from models_registry.configs import Config
 from models_registry.diffusers_classes import DIFFUSERS_WEIGHTS
 from models_registry.diffusers_keys import CONTROLNET_KEYS, FLUX_CONTROLNET_KEYS, SD3_CONTROLNET_KEYS
 from models_registry.entries import Kind
@@ -11,9 +9,11 @@ from models_registry.families import FAMILIES
 from models_registry.findings import Findings, component
 from models_registry.kinds.checkpoints import flux, sd3, sdxl
 from models_registry.kinds.unets import REFINER_TEXT_WIDTH, family_of, refuse_extras
+from models_registry.reading.bounded_files import Reads
+from models_registry.reading.configs import Config
+from models_registry.reading.safetensors_header import Header
+from models_registry.reading.weights import Weights, check_shape, read_weights
 from models_registry.refusals import Unrecognised
-from models_registry.safetensors_header import Header
-from models_registry.weights import Weights, check_shape, read_weights
 
 _ORIGINAL: Final = ("control_model.", "lllite_", "adapter.body.")
 _DIFFUSERS: Final = "controlnet_cond_embedding."

@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from models_registry.bounded_files import Reads
 from models_registry.entries import Kind
 from models_registry.findings import Findings, component, of_one_file
 from models_registry.kinds.unets import REFINER_TEXT_WIDTH, family_of_width
+from models_registry.reading.bounded_files import Reads
+from models_registry.reading.safetensors_header import Header, Tensor
 from models_registry.refusals import Unrecognised, WeightsMismatch
-from models_registry.safetensors_header import Header, Tensor
 
 #: A1111's name of the tensor; diffusers names it after the word it stands for.
 A1111_NAME: Final = "emb_params"

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from models_registry.bounded_files import Reads
 from models_registry.entries import Kind
 from models_registry.findings import Findings, component, of_one_file
 from models_registry.kinds.lora_families import Shape, tell_family
 from models_registry.lora_parts import read_part
+from models_registry.reading.bounded_files import Reads
+from models_registry.reading.safetensors_header import Header
 from models_registry.refusals import Unrecognised, WeightsMismatch
-from models_registry.safetensors_header import Header
 
 #: Names that only LoRAs have, so that those of unknown kinds are called LoRAs as well.
 _KOHYA: Final = ("lora_unet_", "lora_te")

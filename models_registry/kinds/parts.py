@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from models_registry.bounded_files import Reads
-from models_registry.configs import Config, read_config
 from models_registry.diffusers_classes import CLASSES, FLOW_SCHEDULER_CLASSES, SCHEDULER_CLASSES, TOKENIZER_FILES
 from models_registry.diffusers_keys import SCHEDULER_KEYS, TOKENIZER_CONFIG_KEYS
 from models_registry.families import FamilyFacts
+from models_registry.reading.bounded_files import Reads
+from models_registry.reading.configs import Config, read_config
 from models_registry.refusals import ClassRefused, ConfigInvalid, Unrecognised
 
 #: transformers sets the limit of a tokenizer that has none to this.

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Final
 
-from models_registry.bounded_files import Reads
 from models_registry.entries import ANY_FAMILY, Kind
 from models_registry.findings import Findings, component, of_one_file
-from models_registry.safetensors_header import Header, read_header
+from models_registry.reading.bounded_files import Reads
+from models_registry.reading.safetensors_header import Header, read_header
 
 _FOLDER: Final = "annotators"
 

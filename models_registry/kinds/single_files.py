@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from models_registry.reading.safetensors_header import Header
+from models_registry.reading.weights import dimension
 from models_registry.refusals import WeightsMismatch
-from models_registry.safetensors_header import Header
-from models_registry.weights import dimension
 
 _LEVEL = re.compile(r"encoder\.down(?:_blocks)?\.(\d{1,4})\.", re.ASCII)
 

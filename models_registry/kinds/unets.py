@@ -4,8 +4,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from models_registry.configs import Config
 from models_registry.families import FAMILIES, FamilyFacts
+from models_registry.reading.configs import Config
 from models_registry.refusals import Unrecognised
 
 #: Latents, one channel of mask, and the latents of the masked picture.

@@ -5,11 +5,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from models_registry.bounded_files import Reads
 from models_registry.entries import ANY_FAMILY, Kind
 from models_registry.findings import Findings, component, of_one_file
+from models_registry.reading.bounded_files import Reads
+from models_registry.reading.safetensors_header import Header
 from models_registry.refusals import Unrecognised, WeightsMismatch
-from models_registry.safetensors_header import Header
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]

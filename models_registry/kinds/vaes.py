@@ -7,8 +7,6 @@ import re
 from pathlib import Path
 from typing import Final
 
-from models_registry.bounded_files import Reads
-from models_registry.configs import Config, read_config
 from models_registry.diffusers_classes import DIFFUSERS_WEIGHTS
 from models_registry.diffusers_keys import TINY_VAE_KEYS, VAE_KEYS
 from models_registry.entries import Kind
@@ -16,9 +14,11 @@ from models_registry.families import FAMILIES, FamilyFacts
 from models_registry.findings import Findings, component, of_one_file
 from models_registry.kinds.parts import check_factor, latent_factor
 from models_registry.kinds.single_files import config_folder, latent_facts
+from models_registry.reading.bounded_files import Reads
+from models_registry.reading.configs import Config, read_config
+from models_registry.reading.safetensors_header import Header
+from models_registry.reading.weights import Weights, check_shape, dimension, read_weights
 from models_registry.refusals import ConfigInvalid, Unrecognised, WeightsMismatch
-from models_registry.safetensors_header import Header
-from models_registry.weights import Weights, check_shape, dimension, read_weights
 
 _PREFIX: Final = "first_stage_model."
 _LAYERS: Final = (

@@ -13,7 +13,7 @@ from models_registry.pulls.failures import AnswerInvalid, FileRefused, SourceMis
 from models_registry.pulls.plans import Facts, Plan, WantedFile, line, usable_name, words
 from models_registry.pulls.sources import HubSource, is_inner_path
 from models_registry.pulls.web import Web
-from models_registry.weights import PICKLE_SUFFIXES
+from models_registry.reading.weights import PICKLE_SUFFIXES
 
 _SAFETENSORS: Final = ".safetensors"
 _INDEX: Final = "model_index.json"

@@ -14,7 +14,7 @@ from models_registry.pulls.hub import plan_hub
 from models_registry.pulls.plans import Facts, Plan, WantedFile, usable_name
 from models_registry.pulls.sources import CivitaiSource, HubSource, UrlSource, file_name, parse_source
 from models_registry.pulls.web import Web
-from models_registry.weights import PICKLE_SUFFIXES
+from models_registry.reading.weights import PICKLE_SUFFIXES
 
 _DEFAULT: Final = "model.safetensors"
 

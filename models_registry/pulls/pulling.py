@@ -14,6 +14,7 @@ from psycopg import Connection, OperationalError
 from infra.database import Pool
 from infra.logging import get_logger
 from infra.storage import Storage, StorageError
+from models_registry.contents.shelving import Shelved, Wanted, take_in
 from models_registry.entries import Kind
 from models_registry.library import read_entry
 from models_registry.pulls import queue
@@ -26,7 +27,6 @@ from models_registry.pulls.queue import Claimed, Lost
 from models_registry.pulls.web import Web
 from models_registry.records import Entry, Facts, Reader
 from models_registry.refusals import ModelRefused, NameTaken
-from models_registry.shelving import Shelved, Wanted, take_in
 
 log = get_logger(__name__)
 

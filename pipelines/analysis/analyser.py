@@ -4,9 +4,9 @@ from collections.abc import Callable, Generator
 
 import torch
 
+from jobs.analysing.findings import Comparison, Findings, Signature, TextVector, compared, text_digest
 from jobs.contract import AnalyseParameters
 from jobs.errors import DrawingFailed
-from jobs.findings import Comparison, Findings, Signature, TextVector, compared, text_digest
 from jobs.inputs import Inputs
 from models_registry.entries import Kind
 from pipelines.adapters.lora import Lora, load_lora

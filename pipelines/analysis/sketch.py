@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jobs.findings import SKETCH_LENGTH, Signature
+from jobs.analysing.findings import SKETCH_LENGTH, Signature
 from pipelines.adapters.lora import Lora
 from pipelines.analysis.updates import Update, inner, layers_of, update_of
 

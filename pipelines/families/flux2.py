@@ -14,7 +14,7 @@ from jobs.contract import DiffusionJob
 from jobs.geometry import Size
 from jobs.inputs import Inputs
 from models_registry.families import is_guided
-from models_registry.qwen_vocabulary import CHATS
+from models_registry.vocabularies.qwen import CHATS
 from pipelines.adapters.keys import Component
 from pipelines.chats import chat_embeddings
 from pipelines.families.base import Family

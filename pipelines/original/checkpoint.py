@@ -9,9 +9,9 @@ import torch
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from jobs.errors import ModelDamaged
-from models_registry.clip_vocabulary import END
 from models_registry.entries import ModelEntry
 from models_registry.families import FAMILIES
+from models_registry.vocabularies.clip import END
 from pipelines.components import Components
 from pipelines.families.pipes import neutral_options
 from pipelines.original.beside import read_beside

@@ -12,10 +12,10 @@ import torch
 import transformers
 
 from jobs.errors import ModelDamaged, ModelMissing
-from models_registry.clip_vocabulary import END
 from models_registry.entries import ModelEntry
 from models_registry.families import FAMILIES
 from models_registry.kinds.single_files import config_folder
+from models_registry.vocabularies.clip import END
 from pipelines.components import Components
 from pipelines.original.beside import lies_beside, read_beside
 from pipelines.original.component import Weights, below, build, build_text_encoder, build_vae

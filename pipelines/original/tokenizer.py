@@ -6,9 +6,9 @@ from typing import Any
 from transformers import CLIPTokenizer
 
 from jobs.errors import ModelDamaged, ModelMissing
-from models_registry.clip_vocabulary import END, LENGTH, START, find_merges, published_vocabulary
 from models_registry.kinds.single_files import config_folder
 from models_registry.refusals import ConfigInvalid
+from models_registry.vocabularies.clip import END, LENGTH, START, find_merges, published_vocabulary
 from pipelines.reading import name_failure
 
 

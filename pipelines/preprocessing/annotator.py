@@ -6,10 +6,10 @@ from typing import Any
 import torch
 
 from jobs.errors import ModelDamaged, ModelMissing
-from models_registry.bounded_files import Reads
 from models_registry.entries import Layout, ModelEntry
+from models_registry.reading.bounded_files import Reads
+from models_registry.reading.safetensors_header import read_header
 from models_registry.refusals import FileRefused
-from models_registry.safetensors_header import read_header
 from pipelines.preprocessing.networks import NETWORKS, Network, quiet
 from pipelines.reading import name_failure, read_tensors
 

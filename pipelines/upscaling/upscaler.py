@@ -11,10 +11,10 @@ import torch
 
 from jobs.errors import DrawingFailed, ModelDamaged, ModelMissing
 from jobs.geometry import UPSCALE_OVERLAP, UPSCALE_TILE, Size, tiles
-from models_registry.bounded_files import Reads
 from models_registry.entries import Layout, ModelEntry
+from models_registry.reading.bounded_files import Reads
+from models_registry.reading.safetensors_header import read_header
 from models_registry.refusals import FileRefused
-from models_registry.safetensors_header import read_header
 from pipelines.pictures import Pixels, to_pixels
 from pipelines.reading import name_failure, read_tensors
 from pipelines.resizing import resample

@@ -11,8 +11,8 @@ from diffusers import StableDiffusionPipeline
 from benchmarks.gpu.full_size import build
 from jobs.contract import Txt2ImgParameters
 from jobs.errors import OutOfMemory
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
+from models_registry.reading.bounded_files import Reads
 from pipelines.families.base import Family
 from pipelines.loading import load
 

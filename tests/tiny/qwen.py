@@ -6,7 +6,7 @@ from typing import Any, Final
 import transformers
 from tokenizers import AddedToken
 
-from models_registry.clip_vocabulary import byte_symbols
+from models_registry.vocabularies.clip import byte_symbols
 
 #: The library ships no types for these calls.
 _TRANSFORMERS: Any = transformers

@@ -18,9 +18,9 @@ from typing import Final
 
 from PIL import Image, ImageOps
 
+from jobs.analysing.findings import SKETCH_LENGTH, Findings, Signature, TextVector, compared, text_digest
 from jobs.contract import AnalyseParameters, InpaintParameters, JobParameters, Txt2ImgParameters, image_seed
 from jobs.errors import DrawingFailed, OutOfMemory, PictureInvalid
-from jobs.findings import SKETCH_LENGTH, Findings, Signature, TextVector, compared, text_digest
 from jobs.fleet import HeldComponent, Ledger
 from jobs.geometry import Size, hires_size, outpainted_size, picture_count, steps_per_picture, total_steps
 from jobs.parts import Hires

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 from uuid import UUID
 
+from jobs.analysing.findings import Findings
 from jobs.contract import JobParameters
-from jobs.findings import Findings
 from jobs.fleet import Ledger
 from jobs.inputs import Inputs
 from models_registry.entries import ModelEntry

@@ -16,12 +16,12 @@ from broker_api.doors.openai.refusals import JobFailed, JobGone
 from broker_api.doors.openai.streaming import preview_every
 from broker_api.doors.openai.translation import Sources, model_of, renamed, request_of, task_of, their_names
 from broker_api.endpoints import Call
-from broker_api.jobs import idempotency_key
-from broker_api.pictures import Pictures
+from broker_api.native.jobs import idempotency_key
+from broker_api.pictures.sources import Pictures
 from broker_api.problems import RETRY_SECONDS
 from broker_api.refusals import JobUnfinished
+from broker_api.streaming.watching import HEADER, PATIENT_SECONDS, hang_up
 from broker_api.submission import Admitted, decide, store_watched
-from broker_api.watching import HEADER, PATIENT_SECONDS, hang_up
 from jobs.contract import JobView, Task
 from jobs.errors import ModelUnknown, RequestRefused
 from jobs.pictures import upload_ref

@@ -15,7 +15,7 @@ from broker_api.doors.openai.payloads import Drawing, Edit, Generation, Streamed
 from broker_api.doors.openai.refusals import FieldRefused, FormInvalid, JobGone
 from broker_api.doors.openai.streaming import ImageStream, Plan
 from broker_api.endpoints import Call
-from broker_api.images import pictures_of, signed_url
+from broker_api.pictures.images import pictures_of, signed_url
 from jobs.contract import JobView
 from jobs.reading import read_job
 

@@ -15,11 +15,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from broker_api.doors.openai.answers import Facts, encoded
-from broker_api.events import KEEP_ALIVE, KEEP_ALIVE_SECONDS, READER_STALLED, STALL_SECONDS
 from broker_api.problems import openai_error, problem_of
 from broker_api.services import Services
-from broker_api.topics import Frame, Reader
-from broker_api.waiting import Outcome, departure
+from broker_api.streaming.events import KEEP_ALIVE, KEEP_ALIVE_SECONDS, READER_STALLED, STALL_SECONDS
+from broker_api.streaming.topics import Frame, Reader
+from broker_api.streaming.waiting import Outcome, departure
 from infra.logging import get_logger
 from jobs.contract import JobParameters
 from jobs.geometry import picture_count, steps_per_picture

@@ -5,10 +5,10 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from broker_api.authentication import authenticate_any
+from broker_api.auth.authentication import authenticate_any
+from broker_api.auth.keys import Principal
 from broker_api.doors.sdapi.refusals import CHALLENGE, refuse
 from broker_api.endpoints import Dialect
-from broker_api.keys import Principal
 from broker_api.services import Services
 
 

@@ -6,14 +6,14 @@ from typing import Final
 
 from starlette.requests import ClientDisconnect
 
+from broker_api.auth.keys import Principal
 from broker_api.doors.sdapi.refusals import JobFailed, ThingNotFound
 from broker_api.endpoints import Call
-from broker_api.images import pictures_of
-from broker_api.keys import Principal
+from broker_api.pictures.images import pictures_of
 from broker_api.problems import RETRY_SECONDS
 from broker_api.refusals import JobUnfinished
+from broker_api.streaming.watching import HEADER, PATIENT_SECONDS, hang_up
 from broker_api.submission import admit, store_watched
-from broker_api.watching import HEADER, PATIENT_SECONDS, hang_up
 from jobs.contract import JobRequest, JobView
 from jobs.reading import read_job
 from jobs.states import State

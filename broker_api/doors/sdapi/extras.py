@@ -16,7 +16,7 @@ from broker_api.doors.sdapi.pictures import cropped, open_picture, size_of, text
 from broker_api.doors.sdapi.refusals import ThingNotFound
 from broker_api.doors.sdapi.translation import request_of, upscaler_of
 from broker_api.endpoints import Call
-from broker_api.picture_files import decode_text
+from broker_api.pictures.files import decode_text
 from jobs.contract import JobRequest
 from jobs.errors import PictureRefused
 from jobs.prompts.infotext import parse_infotext

@@ -7,7 +7,7 @@ from typing import Any, Final
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
-from broker_api.picture_files import decode_text, read_header
+from broker_api.pictures.files import decode_text, read_header
 from jobs.errors import PictureRefused, PictureTooLarge
 from jobs.parts import MAX_SIDE
 

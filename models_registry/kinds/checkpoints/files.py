@@ -10,8 +10,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from models_registry.bounded_files import Reads
-from models_registry.configs import Config
 from models_registry.diffusers_classes import CLASSES, DIFFUSERS_WEIGHTS, LAYOUTS
 from models_registry.entries import Kind
 from models_registry.families import FAMILIES, Prediction
@@ -25,10 +23,12 @@ from models_registry.kinds.checkpoints.shapes import FileShape, file_shape
 from models_registry.kinds.parts import SCHEDULER
 from models_registry.kinds.single_files import config_folder, latent_facts
 from models_registry.published import PUBLISHED
+from models_registry.reading.bounded_files import Reads
+from models_registry.reading.configs import Config
+from models_registry.reading.safetensors_header import Header
+from models_registry.reading.weights import Tensors, Weights, check_shape, dimension, read_weights
 from models_registry.recommendations import Recommendations, check_scheduler, read_recommendations
 from models_registry.refusals import ConfigInvalid, Unrecognised, WeightsMismatch
-from models_registry.safetensors_header import Header
-from models_registry.weights import Tensors, Weights, check_shape, dimension, read_weights
 
 #: What trainers and programs write about a checkpoint, the most telling first.
 _SAID: Final = ("modelspec.architecture", "modelspec.title", "ss_base_model_version", "ss_output_name")

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from models_registry.configs import Config
 from models_registry.families import FAMILIES
 from models_registry.kinds import parts
 from models_registry.kinds.checkpoints.described import Described, Told, choose, word
 from models_registry.kinds.parts import Configs
+from models_registry.reading.configs import Config
 from models_registry.refusals import ConfigInvalid, Unrecognised
 
 #: Places of the latents that lie in one token: two by two.

@@ -6,8 +6,6 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from models_registry import findings
-from models_registry.bounded_files import Reads
-from models_registry.configs import Config
 from models_registry.diffusers_classes import CLASSES, LATER_PIPELINES, LAYOUTS, FolderLayout
 from models_registry.entries import Kind
 from models_registry.families import FAMILIES, FamilyFacts, Prediction
@@ -17,10 +15,12 @@ from models_registry.kinds.checkpoints import flux, flux2, qwenimage, sd, sd3, s
 from models_registry.kinds.checkpoints.described import Described, Told
 from models_registry.kinds.checkpoints.shapes import expected
 from models_registry.kinds.parts import SCHEDULER, Configs
+from models_registry.reading.bounded_files import Reads
+from models_registry.reading.configs import Config
+from models_registry.reading.safetensors_header import Header
+from models_registry.reading.weights import Weights, check_shape, read_weights
 from models_registry.recommendations import check_scheduler, read_recommendations
 from models_registry.refusals import ClassRefused, ConfigInvalid, Unrecognised
-from models_registry.safetensors_header import Header
-from models_registry.weights import Weights, check_shape, read_weights
 
 #: By family; Stable Diffusion 1.x and 2.x are told apart by the module that they share.
 DESCRIBE: Final[Mapping[str, Callable[[Configs, Told], Described]]] = MappingProxyType(

@@ -9,9 +9,9 @@ from models_registry.kinds.checkpoints import zimage
 from models_registry.kinds.checkpoints.described import word
 from models_registry.kinds.unets import SD2_TEXT_WIDTH
 from models_registry.published import FLUX2_9B_WIDTH
+from models_registry.reading.safetensors_header import Header
+from models_registry.reading.weights import dimension
 from models_registry.refusals import Unrecognised
-from models_registry.safetensors_header import Header
-from models_registry.weights import dimension
 
 NETWORK: Final = "model.diffusion_model."
 _FIRST_STAGE: Final = "first_stage_model."

@@ -5,10 +5,10 @@ from typing import Final
 
 import numpy as np
 
-from models_registry.bounded_files import Reads, open_bounded
 from models_registry.families import FAMILIES, Prediction
 from models_registry.kinds.checkpoints.described import word
-from models_registry.safetensors_header import Header, Tensor
+from models_registry.reading.bounded_files import Reads, open_bounded
+from models_registry.reading.safetensors_header import Header, Tensor
 
 #: A tensor without meaning but its name, which trainers of SDXL leave in their files.
 _MARK: Final = "v_pred"

@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from models_registry.configs import Config
 from models_registry.families import BASE, FAMILIES, INPAINT, Prediction
 from models_registry.kinds import parts
 from models_registry.kinds.checkpoints.described import Described, Told, choose, word
 from models_registry.kinds.parts import Configs
 from models_registry.kinds.unets import INPAINT_CHANNELS, refuse_channels, refuse_extras
+from models_registry.reading.configs import Config
 from models_registry.refusals import ConfigInvalid, Unrecognised
 
 REFINER: Final = "refiner"

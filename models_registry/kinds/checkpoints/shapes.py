@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from models_registry.configs import Config
 from models_registry.kinds.checkpoints import flux, flux2, qwenimage, sd3, zimage
 from models_registry.kinds.parts import Configs
+from models_registry.reading.configs import Config
 
 
 class Expected(NamedTuple):

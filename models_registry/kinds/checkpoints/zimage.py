@@ -2,13 +2,13 @@
 
 from typing import Final
 
-from models_registry.configs import Config
 from models_registry.families import BASE, FAMILIES, FamilyFacts
 from models_registry.kinds import parts
 from models_registry.kinds.checkpoints.described import Described, Told, choose, word
 from models_registry.kinds.parts import SCHEDULER, Configs
-from models_registry.qwen_vocabulary import CHATS
+from models_registry.reading.configs import Config
 from models_registry.refusals import ConfigInvalid, Unrecognised
+from models_registry.vocabularies.qwen import CHATS
 
 TURBO: Final = "turbo"
 #: `zit` is what people call its Turbo for short.

@@ -8,10 +8,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 import reference_models
-from models_registry.bounded_files import Reads
 from models_registry.detection import INDEX, detect
 from models_registry.entries import ModelEntry
 from models_registry.families import FAMILIES, tasks_of
+from models_registry.reading.bounded_files import Reads
 from reference_models.judge import SHAPE_OVERLAP, Expected, front_mask, judge, overlap
 from reference_models.measure import Question, questions
 from reference_models.measure_addons import ADD_ONS

@@ -11,9 +11,9 @@ import pytest
 
 from jobs.contract import Txt2ImgParameters
 from jobs.inputs import Inputs
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import Kind, Layout, ModelEntry
+from models_registry.reading.bounded_files import Reads
 from pipelines.families.base import Family
 from pipelines.loading import load
 from pipelines.pictures import Pixels

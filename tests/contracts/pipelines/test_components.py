@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 import reference_models
 from jobs.contract import Txt2ImgParameters
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import Layout
+from models_registry.reading.bounded_files import Reads
 from pipelines.components import Numbers, storages, weigh
 from pipelines.engine.engine import Counters
 from pipelines.families.base import Family

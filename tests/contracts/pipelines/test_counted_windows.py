@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from transformers import CLIPTokenizer, Qwen2Tokenizer, T5TokenizerFast
 
 import reference_models
-from broker_api.vocabularies import Reader, chat_reader, count_windows, t5_reader
+from broker_api.admission.vocabularies import Reader, chat_reader, count_windows, t5_reader
 from jobs.errors import DrawingFailed
 from jobs.prompts.attention import unmarked
-from models_registry.clip_vocabulary import find_merges, make_tokenizer, published_vocabulary, read_vocabulary
-from models_registry.qwen_vocabulary import CHATS
 from models_registry.refusals import ConfigInvalid
-from models_registry.t5_vocabulary import LONGEST, count_pieces, read_t5_tokenizer
+from models_registry.vocabularies.clip import find_merges, make_tokenizer, published_vocabulary, read_vocabulary
+from models_registry.vocabularies.qwen import CHATS
+from models_registry.vocabularies.t5 import LONGEST, count_pieces, read_t5_tokenizer
 from pipelines.adapters.embedding import Embedding
 from pipelines.original.tokenizer import clip_tokenizer
 from pipelines.prompts import TextEncoder, _windows

@@ -9,9 +9,9 @@ import torch
 from diffusers.loaders.single_file_utils import convert_flux2_transformer_checkpoint_to_diffusers
 from safetensors.torch import load_file
 
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.published import PUBLISHED
+from models_registry.reading.bounded_files import Reads
 from models_registry.refusals import ModelRefused
 from pipelines.original.published import published
 from pipelines.original.transformer_names import transformer_names

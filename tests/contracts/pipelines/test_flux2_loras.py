@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from jobs.contract import Txt2ImgParameters
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
+from models_registry.reading.bounded_files import Reads
 from pipelines.families.base import Family
 from pipelines.loading import load
 from pipelines.original.transformer_names import transformer_names

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from broker_api.vocabularies import chat_reader, count_windows
+from broker_api.admission.vocabularies import chat_reader, count_windows
 from jobs.contract import DiffusionJob, parse_parameters
 from jobs.errors import DrawingFailed, ModelDamaged
 from jobs.inputs import Inputs
 from jobs.prompts.attention import unmarked
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import Kind
-from models_registry.qwen_vocabulary import CHATS
+from models_registry.reading.bounded_files import Reads
 from models_registry.schedulers import SCHEDULERS
+from models_registry.vocabularies.qwen import CHATS
 from pipelines.analysis.texts import text_vector
 from pipelines.families.base import Family
 from pipelines.families.qwenimage import prompt_embeddings

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from jobs.contract import Txt2ImgParameters
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
+from models_registry.reading.bounded_files import Reads
 from pipelines.components import weigh
 from pipelines.engine.engine import Counters
 from pipelines.families.base import Family

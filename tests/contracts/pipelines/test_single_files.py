@@ -16,9 +16,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from jobs.contract import Txt2ImgParameters
 from jobs.errors import ModelDamaged, ModelMissing
-from models_registry.clip_vocabulary import find_merges
 from models_registry.entries import Kind, Layout, ModelEntry
 from models_registry.kinds.single_files import config_folder
+from models_registry.vocabularies.clip import find_merges
 from pipelines.engine.engine import Counters
 from pipelines.families.base import Family
 from pipelines.loaders import LOADERS
@@ -228,7 +228,7 @@ def test_tokenizer_is_looked_for_beside_the_file_and_among_packages(
 ) -> None:
     """Without either the message says what to install; one of another vocabulary is refused."""
     shutil.rmtree(config_folder(file) / "tokenizer")
-    monkeypatch.setattr("models_registry.clip_vocabulary._PACKAGES", ("no_such_package",))
+    monkeypatch.setattr("models_registry.vocabularies.clip._PACKAGES", ("no_such_package",))
     with pytest.raises(ModelMissing, match="pip install open-clip-torch"):
         load(single(entry_of(file)), "cpu")
     package = tmp_path / "vocabulary_package"
@@ -236,7 +236,7 @@ def test_tokenizer_is_looked_for_beside_the_file_and_among_packages(
     (package / "__init__.py").write_text("raise AssertionError('it must not be imported')")
     (package / "bpe_simple_vocab_16e6.txt.gz").write_bytes(gzip.compress(b'"version"\nr e\nre d</w>\n'))
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("models_registry.clip_vocabulary._PACKAGES", ("vocabulary_package",))
+    monkeypatch.setattr("models_registry.vocabularies.clip._PACKAGES", ("vocabulary_package",))
     with pytest.raises(ModelDamaged, match=r"tiny\.safetensors knows \d+ tokens"):
         load(single(entry_of(file)), "cpu")
 

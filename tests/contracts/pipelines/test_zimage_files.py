@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
+from models_registry.reading.bounded_files import Reads
 from models_registry.refusals import ModelRefused
 from pipelines.loading import load
 from tests.contracts.pipelines.network_files import load_both, write_network

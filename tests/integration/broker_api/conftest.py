@@ -22,7 +22,7 @@ import redis
 from psycopg import sql
 
 from broker_api.application import create_application
-from broker_api.keys import Scope, create_key
+from broker_api.auth.keys import Scope, create_key
 from broker_api.server import Server, bind, make_server
 from broker_api.services import Services, open_services
 from infra.database import Connection, connect, open_engine

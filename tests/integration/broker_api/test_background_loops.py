@@ -9,10 +9,10 @@ import pytest
 import redis.asyncio
 from structlog.testing import capture_logs
 
-from broker_api.background import ROUND_FAILED, end_tasks
-from broker_api.listening import Hub
-from broker_api.metrics import Metrics
-from broker_api.relay import Relay
+from broker_api.http.background import ROUND_FAILED, end_tasks
+from broker_api.http.metrics import Metrics
+from broker_api.streaming.listening import Hub
+from broker_api.streaming.relay import Relay
 from infra.database import make_async_pool
 from jobs.changes import Change
 from jobs.events import AsyncEventWriter
@@ -25,8 +25,8 @@ PATIENCE_SECONDS = 30
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every loop turn quickly."""
     for pause in (
-        "background.REST_SECONDS", "snapshots.REFRESH_SECONDS", "keys.LAST_USED_SECONDS", "listening.POLL_SECONDS",
-        "listening.GRACE_SECONDS", "listening.RECONNECT_SECONDS",
+        "http.background.REST_SECONDS", "admission.snapshots.REFRESH_SECONDS", "auth.keys.LAST_USED_SECONDS",
+        "streaming.listening.POLL_SECONDS", "streaming.listening.GRACE_SECONDS", "streaming.listening.RECONNECT_SECONDS",
     ):  # fmt: skip
         monkeypatch.setattr(f"broker_api.{pause}", 0.05)
 

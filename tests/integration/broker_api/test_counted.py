@@ -12,7 +12,7 @@ import pytest
 import redis.asyncio.connection
 
 import infra.database
-from broker_api.keys import REMEMBERED_SECONDS
+from broker_api.auth.keys import REMEMBERED_SECONDS
 from tests.picture_files import base64_of, plain
 
 #: What the request in this task (and the tasks it starts) has done; background tasks began without it.

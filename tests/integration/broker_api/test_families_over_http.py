@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from models_registry.scanning import scan
+from models_registry.scanning.scan import scan
 from tests.tensor_files import Shapes, write_tensors
 from tests.tiny import transformers, unets
 

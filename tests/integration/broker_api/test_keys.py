@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from broker_api.key_format import hash_of
-from broker_api.keys import KEY_FILE, REMEMBERED_SECONDS, create_key, ensure_first_key, list_keys, revoke_key
+from broker_api.auth.key_format import hash_of
+from broker_api.auth.keys import KEY_FILE, REMEMBERED_SECONDS, create_key, ensure_first_key, list_keys, revoke_key
 from broker_api.routes import ENDPOINTS
 from infra.database import connect
 from keeper.leader import leadership

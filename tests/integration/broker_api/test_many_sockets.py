@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from broker_api.sockets import STALLED
+from broker_api.streaming.sockets import STALLED
 from jobs.events import channel
 from tests.socket_client import PATH, hear_until, opened, say, submit, until
 
@@ -94,8 +94,8 @@ async def _held(live: Any) -> tuple[int, int, int]:
 
 def test_stalled_reader_is_cut_with_a_code(live: Any, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that takes nothing for too long is closed, and learns why when it comes to itself in time."""
-    monkeypatch.setattr("broker_api.sockets.STALL_SECONDS", 0.5)
-    monkeypatch.setattr("broker_api.sockets.FAREWELL_SECONDS", 10.0)
+    monkeypatch.setattr("broker_api.streaming.sockets.STALL_SECONDS", 0.5)
+    monkeypatch.setattr("broker_api.streaming.sockets.FAREWELL_SECONDS", 10.0)
     key = world.key()
     with live.client(key) as client:
         job = submit(client)

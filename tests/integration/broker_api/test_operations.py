@@ -210,7 +210,7 @@ def test_slow_body_is_given_up(start_server: Any, world: Any) -> None:
 
 def test_stalled_reader_is_cut(live: Any, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that takes nothing is cut off after its time; others read on."""
-    monkeypatch.setattr("broker_api.events.STALL_SECONDS", 0.5)
+    monkeypatch.setattr("broker_api.streaming.events.STALL_SECONDS", 0.5)
     key = world.key()
     worker = world.worker()
     with live.client(key) as client:

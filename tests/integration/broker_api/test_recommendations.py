@@ -11,9 +11,9 @@ from uuid import UUID
 import httpx
 import pytest
 
-from broker_api.keys import create_key
+from broker_api.auth.keys import create_key
 from infra.database import Connection
-from models_registry.scanning import scan
+from models_registry.scanning.scan import scan
 from tests.fleet_process import eventually
 
 ROOT = Path(__file__).parents[3]

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from jobs.usage import count_usage
+from jobs.history.usage import count_usage
 from models_registry.entries import Kind
 
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from PIL import Image
 
-from broker_api.thumbnails import make_thumbnail
+from broker_api.pictures.thumbnails import make_thumbnail
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_signed_url_expires(live: Any, world: Any, monkeypatch: pytest.MonkeyPat
         job = draw(world, client)
         url = client.post(f"/v1/jobs/{job}/images/0/url", json={"expires_in_s": 60}).json()["url"]
         now = time.time()
-        monkeypatch.setattr("broker_api.signing.time.time", lambda: now + 61)
+        monkeypatch.setattr("broker_api.auth.signing.time.time", lambda: now + 61)
         refused = anyone.get(url)
     assert (refused.status_code, refused.json()["code"]) == (410, "url_expired")
 

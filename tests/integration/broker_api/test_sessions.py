@@ -10,7 +10,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from broker_api.sessions import COOKIE
+from broker_api.auth.sessions import COOKIE
 from tests.fleet_process import eventually
 
 PATHS = ("/v1/jobs", "/v1/workers", "/v1/results", "/sdapi/v1/options")

@@ -15,8 +15,8 @@ from infra.database import Connection, connect
 from keeper.duties import tidy
 from keeper.librarian import Librarian
 from models_registry.content import content_key
+from models_registry.contents.shelving import Wanted, take_in
 from models_registry.pins import pin
-from models_registry.shelving import Wanted, take_in
 from tests.tensor_files import write_tensors
 
 UNKNOWN = "01990000-0000-7000-8000-000000000000"

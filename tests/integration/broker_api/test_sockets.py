@@ -8,9 +8,9 @@ import pytest
 from starlette.requests import HTTPConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from broker_api.feeds import MOST_JOBS
 from broker_api.refusals import OriginForeign
-from broker_api.sockets import KEY_REVOKED, RESTARTING, refuse_foreign_origin
+from broker_api.streaming.feeds import MOST_JOBS
+from broker_api.streaming.sockets import KEY_REVOKED, RESTARTING, refuse_foreign_origin
 from tests.socket_client import PATH, hear, hear_until, opened, say, submit, until
 
 
@@ -191,7 +191,7 @@ def test_listed_page_may_open_it() -> None:
 
 def test_revoked_key_ends_its_connections(live: Any, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a key opened is closed when it is revoked, with a code that says why."""
-    monkeypatch.setattr("broker_api.sockets.KEY_SECONDS", 0.2)
+    monkeypatch.setattr("broker_api.streaming.sockets.KEY_SECONDS", 0.2)
     with opened(live, world.key()) as line:
         world.connection.execute("update api_keys set revoked_at = now()")
         with pytest.raises(ConnectionClosed) as closed:
@@ -202,7 +202,7 @@ def test_revoked_key_ends_its_connections(live: Any, world: Any, monkeypatch: py
 
 def test_full_connection_is_closed_with_a_code(live: Any, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One who wants more than a connection may hold is told so, and holds nothing afterwards."""
-    monkeypatch.setattr("broker_api.feeds.MOST_JOBS", 2)
+    monkeypatch.setattr("broker_api.streaming.feeds.MOST_JOBS", 2)
     assert MOST_JOBS > 2
     key = world.key()
     with live.client(key) as client, opened(live, key) as line:

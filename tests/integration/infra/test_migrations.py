@@ -126,7 +126,7 @@ def test_migrated_schema_is_the_one_the_code_declares(database_url: str) -> None
         "models_registry.pulls.tables",
         "models_registry.recipes.tables",
         "models_registry.tables",
-        "jobs.usage_tables",
+        "jobs.history.usage_tables",
         "models_registry.likeness.tables",
     ):
         importlib.import_module(name)

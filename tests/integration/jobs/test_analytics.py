@@ -9,13 +9,14 @@ import psycopg
 import pytest
 
 from infra.database import CONNECT, Connection
-from jobs import analytics, sweeps
-from jobs.activity import _statement, read_activity
-from jobs.analytics import By, Metric, Series, Summary, read_series, summarise
-from jobs.rollups import roll_up
-from jobs.spans import HOUR, Span
+from jobs import sweeps
+from jobs.history import analytics
+from jobs.history.activity import _statement, read_activity
+from jobs.history.analytics import By, Metric, Series, Summary, read_series, summarise
+from jobs.history.rollups import roll_up
+from jobs.history.spans import HOUR, Span
+from jobs.history.totals import Totals, read_totals
 from jobs.states import State
-from jobs.totals import Totals, read_totals
 
 #: A whole hour long ago, which is over.
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -13,11 +13,11 @@ from jobs import sweeps
 from jobs.claims import Claimer, claim
 from jobs.control import delete
 from jobs.errors import DrawingFailed
+from jobs.history.usage import Counted, count_usage, note, read_pairs, read_usage, typical
+from jobs.history.use_totals import BY_USES, read_uses
 from jobs.parts import Lora, Refiner
 from jobs.results import delete_results
 from jobs.store import StoredPicture, complete, fail
-from jobs.usage import Counted, count_usage, note, read_pairs, read_usage, typical
-from jobs.use_totals import BY_USES, read_uses
 from models_registry.entries import Kind
 from models_registry.listing import Wanted, list_entries
 from models_registry.records import FLEET

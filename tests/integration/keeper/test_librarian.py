@@ -10,8 +10,8 @@ from infra.database import CONNECT, Connection, connect
 from infra.storage import open_storage
 from keeper.librarian import Librarian, librarian
 from models_registry.content import content_key
-from models_registry.scans import LibraryScan, ask_for_scan, read_scan
-from models_registry.stock import want
+from models_registry.contents.stock import want
+from models_registry.scanning.scans import LibraryScan, ask_for_scan, read_scan
 from tests.tensor_files import write_tensors
 
 LAYER = "lora_unet_mid_block_attentions_0_transformer_blocks_0_ff_net_2"

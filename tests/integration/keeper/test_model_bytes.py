@@ -6,8 +6,8 @@ from infra.database import Connection, connect
 from infra.storage import open_storage
 from keeper.duties import tidy
 from models_registry.content import content_key
+from models_registry.contents.shelving import Wanted, take_in
 from models_registry.library import delete_entry, update_entry
-from models_registry.shelving import Wanted, take_in
 from tests.tensor_files import write_tensors
 
 SHAPES = {"emb_params": (2, 16)}

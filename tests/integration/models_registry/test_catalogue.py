@@ -16,12 +16,12 @@ from alembic.migration import MigrationContext
 from safetensors.numpy import load_file, save_file
 
 from infra.database import Connection, connect, metadata, migration_config, open_engine
-from models_registry.bounded_files import Reads
 from models_registry.catalogue import find, find_all, load_catalogue, read_catalogue
 from models_registry.compatibility import mismatch
 from models_registry.entries import Kind, Layout, ModelRef
 from models_registry.offers import Catalogue
-from models_registry.scanning import scan
+from models_registry.reading.bounded_files import Reads
+from models_registry.scanning.scan import scan
 from models_registry.tables import model_pins, models
 
 Copy = Callable[..., Path]

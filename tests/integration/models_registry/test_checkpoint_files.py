@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import Kind, Layout
 from models_registry.families import tasks_of
+from models_registry.reading.bounded_files import Reads
 from models_registry.refusals import ModelRefused
-from models_registry.scanning import scan
+from models_registry.scanning.scan import scan
 from tests.tensor_files import Shapes, write_tensors
 
 Copy = Callable[..., Path]

@@ -10,12 +10,12 @@ import diffusers
 import pytest
 import torch
 
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import ANY_FAMILY, Kind, Layout
 from models_registry.families import tasks_of
+from models_registry.reading.bounded_files import Reads
 from models_registry.refusals import ModelRefused
-from models_registry.scanning import scan
+from models_registry.scanning.scan import scan
 from tests.tensor_files import Shapes, write_tensors
 
 # Its type hints cover only a part of it.

@@ -15,11 +15,11 @@ from safetensors.numpy import load_file, save_file
 from transformers import CLIPTextConfig, Qwen3Config, T5Config
 
 from models_registry import diffusers_classes, diffusers_keys
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import Kind, Layout
 from models_registry.families import FAMILIES, tasks_of
 from models_registry.kinds.checkpoints.folders import DESCRIBE
+from models_registry.reading.bounded_files import Reads
 from models_registry.refusals import ModelRefused
 from models_registry.schedulers import SCHEDULERS
 

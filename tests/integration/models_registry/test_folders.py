@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import Kind, Layout
 from models_registry.families import FAMILIES
+from models_registry.reading.bounded_files import Reads
 from models_registry.refusals import ModelRefused
 from tests.tiny import flux2, qwenimage, transformers, unets, zimage
 from tests.tiny.families import BUILDERS

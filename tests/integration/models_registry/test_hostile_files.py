@@ -9,9 +9,9 @@ import pytest
 
 from infra.database import Connection
 from infra.storage import open_storage
+from models_registry.contents.shelving import Wanted, take_in
 from models_registry.refusals import ModelRefused
-from models_registry.scanning import scan
-from models_registry.shelving import Wanted, take_in
+from models_registry.scanning.scan import scan
 from tests.hostile_files import MIB, write_hostile
 
 ROOT = Path(__file__).parents[3]
@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[3]
 LOOK = """
 import json, resource, sys
 from pathlib import Path
-from models_registry.bounded_files import Reads
+from models_registry.reading.bounded_files import Reads
 from models_registry.refusals import ModelRefused
-from models_registry.shelving import Wanted, check
+from models_registry.contents.shelving import Wanted, check
 said = {}
 for path in sorted(Path(sys.argv[1]).iterdir()):
     reads = Reads()

@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from infra.database import Connection, connect
-from jobs.use_totals import BY_USES
+from jobs.history.use_totals import BY_USES
 from models_registry.entries import Kind
 from models_registry.library import who
 from models_registry.listing import RANKED, Cursor, Order, Wanted, encode, page_statement

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from infra.database import Connection
-from models_registry.bounded_files import Reads
 from models_registry.catalogue import read_catalogue
 from models_registry.entries import Kind, Layout
-from models_registry.scanning import ScanReport, scan
+from models_registry.reading.bounded_files import Reads
+from models_registry.scanning.scan import ScanReport, scan
 from tests.original_files import lay_beside, write_file
 from tests.tiny import flux2, qwenimage, transformers, unets, zimage
 

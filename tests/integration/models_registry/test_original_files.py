@@ -12,9 +12,9 @@ from diffusers.loaders import single_file_utils
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import Kind, Layout
+from models_registry.reading.bounded_files import Reads
 from models_registry.refusals import ModelRefused
 from tests.original_files import NETWORK, lay_beside, open_clip, write_file
 from tests.original_transformers import original_flux, original_sd3

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from infra.database import Connection
-from models_registry import fingerprint
-from models_registry.bounded_files import Reads
+from models_registry.contents.storing import hash_next
 from models_registry.entries import Kind, ModelRef
 from models_registry.library import delete_entry, update_entry
-from models_registry.scanning import Progress, scan
-from models_registry.storing import hash_next
+from models_registry.reading import fingerprint
+from models_registry.reading.bounded_files import Reads
+from models_registry.scanning.scan import Progress, scan
 from tests.integration.models_registry.test_catalogue import Copy, replace_weights
 from tests.integration.models_registry.test_shelving import lora
 from tests.tensor_files import write_tensors

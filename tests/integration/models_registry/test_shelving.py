@@ -12,14 +12,14 @@ from safetensors.numpy import save_file
 
 from infra.database import CONNECT, Connection
 from infra.storage import Storage, open_storage
-from models_registry.bounded_files import Reads
 from models_registry.catalogue import find, read_catalogue
 from models_registry.content import content_key
+from models_registry.contents.shelving import Wanted, take_in, take_in_async
 from models_registry.entries import Kind, ModelRef
+from models_registry.reading.bounded_files import Reads
 from models_registry.records import Facts
 from models_registry.refusals import ModelRefused
-from models_registry.scanning import scan
-from models_registry.shelving import Wanted, take_in, take_in_async
+from models_registry.scanning.scan import scan
 from tests.integration.models_registry.test_catalogue import Copy
 
 LAYER = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import pipelines  # noqa: F401 - before spandrel, for what it does to torchvision
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import ANY_FAMILY, Kind
+from models_registry.reading.bounded_files import Reads
 from models_registry.refusals import ModelRefused
 from tests.tensor_files import write_tensors
 

@@ -10,9 +10,9 @@ import pytest
 
 from infra.database import CONNECT
 from jobs import sweeps
-from jobs.analyses import Grounds, ask_for_entries, complete_analysis
+from jobs.analysing.analyses import Grounds, ask_for_entries, complete_analysis
+from jobs.analysing.findings import SKETCH_LENGTH, Findings, Signature
 from jobs.changes import Change
-from jobs.findings import SKETCH_LENGTH, Findings, Signature
 from jobs.fleet import Fleet
 from models_registry.catalogue import read_catalogue
 from tests.integration.workers.yard import Yard

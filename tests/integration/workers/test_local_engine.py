@@ -12,7 +12,7 @@ from jobs.contract import Txt2ImgParameters
 from jobs.errors import OutOfMemory
 from jobs.inputs import Inputs
 from models_registry.entries import ModelEntry
-from models_registry.scanning import scan
+from models_registry.scanning.scan import scan
 from pipelines.engine.engine import StepReport
 from pipelines.engine.state import State
 from pipelines.families.base import Family

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from jobs.contract import Txt2ImgParameters
 from jobs.fleet import Ledger
 from jobs.inputs import Inputs
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import ModelEntry
 from models_registry.families import FAMILIES
+from models_registry.reading.bounded_files import Reads
 from pipelines.families.base import Family
 from tests.contracts.pipelines.conftest import build_tiny_sd15
 from tests.integration.workers.local_run import run

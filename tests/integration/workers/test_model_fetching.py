@@ -7,9 +7,9 @@ import pytest
 
 from infra.storage import Storage, open_storage
 from models_registry.content import content_key
-from models_registry.scanning import scan
-from models_registry.shelving import Wanted, take_in
-from models_registry.storing import store_next
+from models_registry.contents.shelving import Wanted, take_in
+from models_registry.contents.storing import store_next
+from models_registry.scanning.scan import scan
 from tests.integration.workers.yard import ROOT, Yard
 
 

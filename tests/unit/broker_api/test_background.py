@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from broker_api import background
-from broker_api.background import ROUND_FAILED, end_tasks, repeat
+from broker_api.http import background
+from broker_api.http.background import ROUND_FAILED, end_tasks, repeat
 
 
 def test_repeat_goes_on_after_a_round_that_raised(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from broker_api.key_format import draw_key, hash_of, key_id_of
+from broker_api.auth.key_format import draw_key, hash_of, key_id_of
 
 
 def test_draw_key_makes_keys_that_are_recognised() -> None:

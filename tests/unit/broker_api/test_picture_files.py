@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from broker_api.picture_files import MOST_SCANS, decode_text, inspect, read_header
+from broker_api.pictures.files import MOST_SCANS, decode_text, inspect, read_header
 from jobs.errors import PictureRefused, RequestRefused
 from tests.picture_files import base64_of, bomb, encoded, gradient, plain, png
 

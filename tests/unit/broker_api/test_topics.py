@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_api.topics import (
+from broker_api.streaming.topics import (
     BEFORE_ALL,
     PENDING_PREVIEW_BYTES,
     PREVIEW_BYTES,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.cursors import CursorInvalid, decode_moment_cursor, encode_moment_cursor
-from jobs.spans import EXACT, MOST_POINTS, STEPS, RangeInvalid, Span, series_span, summary_span
+from jobs.history.spans import EXACT, MOST_POINTS, STEPS, RangeInvalid, Span, series_span, summary_span
 
 NOW = datetime(2026, 3, 4, 10, 20, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)

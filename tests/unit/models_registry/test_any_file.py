@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models_registry.bounded_files import Reads
 from models_registry.detection import MAX_FACT, detect
+from models_registry.reading.bounded_files import Reads
 from models_registry.refusals import ModelRefused
 from tests.tensor_files import write_tensors
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import reference_models
-from models_registry.clip_vocabulary import Vocabulary, make_tokenizer, published_vocabulary, read_vocabulary
 from models_registry.refusals import ModelRefused
+from models_registry.vocabularies.clip import Vocabulary, make_tokenizer, published_vocabulary, read_vocabulary
 
 REFERENCE = Path(reference_models.__file__).parent / "shapes-sd15" / "tokenizer"
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from models_registry.component_digests import keep_digests, with_digests
 from models_registry.entries import Component, Kind, Layout, ModelEntry
-from models_registry.hashing import Digests
+from models_registry.reading.component_digests import keep_digests, with_digests
+from models_registry.reading.hashing import Digests
 
 FOLDER = Path("/models/thing")
 UNET, FIRST, SECOND = FOLDER / "unet/one.safetensors", FOLDER / "text/1.safetensors", FOLDER / "text/2.safetensors"

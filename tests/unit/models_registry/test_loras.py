@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from models_registry.bounded_files import Reads
 from models_registry.detection import detect
 from models_registry.entries import Kind, Layout
+from models_registry.reading.bounded_files import Reads
 from models_registry.refusals import ModelRefused
 from tests.tensor_files import Shapes, write_tensors
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save, save_file
 
-from models_registry.bounded_files import Reads
+from models_registry.reading.bounded_files import Reads
+from models_registry.reading.safetensors_header import MAX_METADATA_BYTES, MAX_TENSORS, SMALL_HEADER_BYTES, read_header
 from models_registry.refusals import (
     DtypeRefused,
     FileRefused,
@@ -31,7 +32,6 @@ from models_registry.refusals import (
     TensorEmpty,
     TooManyTensors,
 )
-from models_registry.safetensors_header import MAX_METADATA_BYTES, MAX_TENSORS, SMALL_HEADER_BYTES, read_header
 
 ONE = {"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}
 

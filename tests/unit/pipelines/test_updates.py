@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.findings import SKETCH_LENGTH
+from jobs.analysing.findings import SKETCH_LENGTH
 from pipelines.adapters.deltas import Delta, Dense, LowRank
 from pipelines.adapters.lora import Lora
 from pipelines.analysis.sketch import signature

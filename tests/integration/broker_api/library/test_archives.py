@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from models_registry.contents.shelving import Wanted, take_in
 from models_registry.records import Facts
-from models_registry.shelving import Wanted, take_in
 
 LAYER = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
 

@@ -14,10 +14,10 @@ from safetensors.numpy import save_file
 
 from infra.database import Connection, connect
 from infra.storage import Storage, open_storage
+from models_registry.contents.shelving import Wanted, take_in
 from models_registry.preview_bytes import preview_key
 from models_registry.recipes.store import RecipeLora, content_of
 from models_registry.records import Facts
-from models_registry.shelving import Wanted, take_in
 
 LAYER = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
 _ENTRIES = """

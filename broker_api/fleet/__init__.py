@@ -1,0 +1,1 @@
+"""What the fleet is, does and did."""

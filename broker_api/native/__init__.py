@@ -1,0 +1,1 @@
+"""The API's own doors for jobs, batches and results."""

@@ -1,0 +1,1 @@
+"""Take pictures in and give them out."""

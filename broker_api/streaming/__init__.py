@@ -1,0 +1,1 @@
+"""Tell those who watch what happens, as it happens."""

@@ -1,0 +1,1 @@
+"""What became of jobs, counted: over time, and by what they used."""

@@ -1,0 +1,1 @@
+"""Where the bytes of models are: taken in, hashed, kept, counted."""

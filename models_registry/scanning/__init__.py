@@ -1,0 +1,1 @@
+"""Look through folders for models, and bring the table up to date."""

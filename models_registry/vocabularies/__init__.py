@@ -1,0 +1,1 @@
+"""Cut texts into tokens as text encoders do, without the libraries that draw."""
