@@ -19,7 +19,6 @@ LATER_PIPELINES: Mapping[str, str] = MappingProxyType(
         "AuraFlowPipeline": "AuraFlow",
         "ChromaPipeline": "Chroma",
         "Flux2KleinKVPipeline": "FLUX.2 klein with kept pictures",
-        "Flux2Pipeline": "FLUX.2 dev",
         "FluxKontextPipeline": "FLUX.1 Kontext",
         "FluxPriorReduxPipeline": "FLUX.1 Redux",
         "HiDreamImagePipeline": "HiDream",
@@ -74,6 +73,9 @@ CLASSES: Final[Mapping[str, PartClass]] = MappingProxyType(
         "CLIPTextModelWithProjection": PartClass(keys.CLIP_TEXT_KEYS, TRANSFORMERS_WEIGHTS, "clip_text_model"),
         "T5EncoderModel": PartClass(keys.T5_KEYS, TRANSFORMERS_WEIGHTS, "t5"),
         "Qwen3ForCausalLM": PartClass(keys.QWEN3_KEYS, TRANSFORMERS_WEIGHTS, "qwen3"),
+        "Mistral3ForConditionalGeneration": PartClass(
+            keys.MISTRAL3_KEYS, TRANSFORMERS_WEIGHTS, "mistral3", keys.MISTRAL3_INNER_KEYS
+        ),
         "QwenImageTransformer2DModel": PartClass(keys.QWENIMAGE_TRANSFORMER_KEYS, DIFFUSERS_WEIGHTS),
         "AutoencoderKLQwenImage": PartClass(keys.QWENIMAGE_VAE_KEYS, DIFFUSERS_WEIGHTS),
         "Qwen2_5_VLForConditionalGeneration": PartClass(
@@ -132,6 +134,8 @@ _DIFFUSERS: Final = "diffusers"
 _CLIP_TOKENIZER: Final = _of(_TRANSFORMERS, "CLIPTokenizer", "CLIPTokenizerFast")
 _T5_TOKENIZER: Final = _of(_TRANSFORMERS, "T5Tokenizer", "T5TokenizerFast")
 _QWEN_TOKENIZER: Final = _of(_TRANSFORMERS, "Qwen2Tokenizer", "Qwen2TokenizerFast")
+#: What reads pictures beside its tokenizer is never loaded.
+_MISTRAL_PROCESSOR: Final = _of(_TRANSFORMERS, "PixtralProcessor")
 _VAE: Final = _of(_DIFFUSERS, "AutoencoderKL")
 _UNET: Final = _of(_DIFFUSERS, "UNet2DConditionModel")
 _CLIP: Final = _of(_TRANSFORMERS, "CLIPTextModel")
@@ -229,6 +233,16 @@ _FLUX2: Final = FolderLayout(
     ),
     settings=frozenset({IS_DISTILLED}),
 )
+_FLUX2_DEV: Final = FolderLayout(
+    weights=_FLUX2.weights,
+    components=MappingProxyType(
+        {
+            **_FLUX2.components,
+            "text_encoder": _of(_TRANSFORMERS, "Mistral3ForConditionalGeneration"),
+            "tokenizer": _MISTRAL_PROCESSOR,
+        }
+    ),
+)
 _QWENIMAGE: Final = FolderLayout(
     weights=("transformer", "vae", "text_encoder"),
     components=MappingProxyType(
@@ -267,6 +281,17 @@ LAYOUTS: Final[Mapping[str, FolderLayout]] = MappingProxyType(
     }
 )
 
+#: Pipelines whose folders have other components than those of their family.
+_OF_PIPELINES: Final[Mapping[str, FolderLayout]] = MappingProxyType({"Flux2Pipeline": _FLUX2_DEV})
+#: Components that are no tokenizer themselves → the classes that the tokenizer in their folder may be said to have.
+TOKENIZERS_INSIDE: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "PixtralProcessor": frozenset(
+            {"LlamaTokenizer", "LlamaTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend"}
+        )
+    }
+)
+
 TOKENIZER_FILES: Final = (
     "tokenizer.json",
     "vocab.json",
@@ -276,3 +301,8 @@ TOKENIZER_FILES: Final = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+
+
+def layout_of(family: str, pipeline: str) -> FolderLayout:
+    """Return the components of a folder of a family, by the pipeline that it names."""
+    return _OF_PIPELINES.get(pipeline, LAYOUTS[family])

@@ -170,6 +170,27 @@ QWEN3_KEYS = _TRANSFORMERS_KEYS | _words(
     """
 )
 
+_MISTRAL_TEXT_KEYS = _TRANSFORMERS_KEYS | _words(
+    """
+    attention_dropout head_dim hidden_act hidden_size initializer_range intermediate_size layer_types
+    max_position_embeddings num_attention_heads num_hidden_layers num_key_value_heads rms_norm_eps rope_parameters
+    rope_scaling rope_theta sliding_window use_cache
+    """
+)
+_PIXTRAL_VISION_KEYS = _TRANSFORMERS_KEYS | _words(
+    """
+    attention_dropout head_dim hidden_act hidden_size image_size initializer_range intermediate_size
+    num_attention_heads num_channels num_hidden_layers patch_size rope_parameters rope_scaling rope_theta
+    """
+)
+MISTRAL3_KEYS = _TRANSFORMERS_KEYS | _words(
+    """
+    image_token_id image_token_index multimodal_projector_bias projector_hidden_act spatial_merge_size text_config
+    vision_config vision_feature_layer
+    """
+)
+MISTRAL3_INNER_KEYS = MappingProxyType({"text_config": _MISTRAL_TEXT_KEYS, "vision_config": _PIXTRAL_VISION_KEYS})
+
 #: Of every scheduler: a folder's scheduler is exchanged for others, which take over what they know.
 SCHEDULER_KEYS = _DIFFUSERS_KEYS | _words(
     """

@@ -298,6 +298,9 @@ _FLUX2: Final = FamilyFacts(
             "klein-base": VariantFacts(
                 "FLUX.2 klein base", _ANY, 50, 4.0, "Euler", prediction=Prediction.FLOW, takes_controlnets=False
             ),
+            "dev": VariantFacts(
+                "FLUX.2 dev", _ANY, 50, 4.0, "Euler", Guidance.EMBEDDED, Prediction.FLOW, takes_controlnets=False
+            ),
         }
     ),
     adapters=frozenset({Kind.LORA}),
@@ -309,8 +312,8 @@ _FLUX2: Final = FamilyFacts(
     latent_channels=32,
     latent_factor=8,
     activation_bytes_per_pixel=2_500,
-    # Whether it is distilled stands beside the class.
-    pipeline_classes=MappingProxyType({"Flux2KleinPipeline": None}),
+    # Whether klein is distilled stands beside the class.
+    pipeline_classes=MappingProxyType({"Flux2KleinPipeline": None, "Flux2Pipeline": "dev"}),
     takes_clip_skip=False,
 )
 

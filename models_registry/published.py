@@ -109,6 +109,14 @@ _FLUX2_9B_TRANSFORMER: Final = _settings(
     num_attention_heads=FLUX2_9B_WIDTH // 128,
     joint_attention_dim=12288,
 )
+_FLUX2_DEV_TRANSFORMER: Final = _settings(
+    _FLUX2_4B_TRANSFORMER,
+    num_layers=8,
+    num_single_layers=48,
+    num_attention_heads=48,
+    joint_attention_dim=15360,
+    guidance_embeds=True,
+)
 _QWENIMAGE_TRANSFORMER: Final = _settings(
     _class_name="QwenImageTransformer2DModel",
     patch_size=2,
@@ -260,7 +268,11 @@ PUBLISHED: Final[Mapping[str, Mapping[str, Settings]]] = MappingProxyType(
         # Their files hold the network alone.
         **{
             name: MappingProxyType({"transformer": transformer, "scheduler": _DYNAMIC_FLOW})
-            for name, transformer in (("flux2-4b", _FLUX2_4B_TRANSFORMER), ("flux2-9b", _FLUX2_9B_TRANSFORMER))
+            for name, transformer in (
+                ("flux2-4b", _FLUX2_4B_TRANSFORMER),
+                ("flux2-9b", _FLUX2_9B_TRANSFORMER),
+                ("flux2-dev", _FLUX2_DEV_TRANSFORMER),
+            )
         },
         "zimage": MappingProxyType({"transformer": _ZIMAGE_TRANSFORMER, "scheduler": _settings(_FLOW, shift=6.0)}),
         "zimage-turbo": MappingProxyType({"transformer": _ZIMAGE_TRANSFORMER, "scheduler": _FLOW}),

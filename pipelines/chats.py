@@ -31,9 +31,10 @@ def _read(tokenizer: Any, encoder: Any, text: str, chat: Chat) -> tuple[Sequence
     """Return what each layer says of a text, and which of the places hold tokens of it or of its chat."""
     length = min(chat.longest, int(tokenizer.model_max_length))
     said = f"{chat.before}{unmarked(text)}{chat.behind}"
-    row = tokenizer(said, padding="max_length", max_length=length, verbose=False)
+    # The chat has its own marks.
+    row = tokenizer(said, padding="max_length", max_length=length, add_special_tokens=False, verbose=False)
     if len(row.input_ids) > length:
-        around = len(tokenizer(chat.before + chat.behind).input_ids)
+        around = len(tokenizer(chat.before + chat.behind, add_special_tokens=False).input_ids)
         raise DrawingFailed(
             f"the prompt has {len(row.input_ids) - around} tokens, of which this model reads at most {length - around}"
         )

@@ -12,13 +12,23 @@ import diffusers
 import torch
 
 from jobs.errors import ModelDamaged, ModelMissing
+from models_registry.diffusers_classes import TOKENIZERS_INSIDE
 from models_registry.entries import Layout, ModelEntry
 from models_registry.families import FAMILIES
 from pipelines.components import Components
 from pipelines.families.pipes import neutral_options
 from pipelines.original.checkpoint import read_checkpoint
 from pipelines.precision import held_at
-from pipelines.reading import CONFIG, LIBRARIES, check_component, name_failure, quieten, read_component, read_json
+from pipelines.reading import (
+    CONFIG,
+    LIBRARIES,
+    check_component,
+    name_failure,
+    quieten,
+    read_component,
+    read_json,
+    read_tokenizer,
+)
 
 _INDEX = "model_index.json"
 #: Named in folders and never loaded: nothing here judges pictures.
@@ -26,7 +36,7 @@ _UNUSED = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
 #: Stable Diffusion 3 draws without its third text encoder, which weighs more than everything else.
 _MAY_LACK = ("text_encoder_3", "tokenizer_3")
 #: Components without weights.
-_TOOLS = ("Tokenizer", "TokenizerFast", "Scheduler")
+_TOOLS = ("Tokenizer", "TokenizerFast", "Processor", "Scheduler")
 
 
 class _Part(NamedTuple):
@@ -59,7 +69,12 @@ def _read_folder(entry: ModelEntry, components: Components, dtype: torch.dtype) 
     }
     here = {part.name for part in parts}
     left_out = dict.fromkeys(name for name in _MAY_LACK if name not in here)
-    return name_failure(entry.path, lambda: _assemble(entry.path, index, {**left_out, **models}))
+    # Of what reads pictures too only what cuts words is read.
+    inside = {part.name: read_tokenizer(part.path) for part in parts if part.cls.__name__ in TOKENIZERS_INSIDE}
+    given = {**left_out, **models, **dict.fromkeys(inside)}
+    pipe = name_failure(entry.path, lambda: _assemble(entry.path, index, given))
+    pipe.register_modules(**inside)
+    return pipe
 
 
 def _take(entry: ModelEntry, part: _Part, variant: str | None, components: Components, dtype: torch.dtype) -> Any:

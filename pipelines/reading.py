@@ -90,6 +90,12 @@ def check_component(folder: Path, *, has_weights: bool = True) -> str | None:
     return None if any(path.name.count(".") == 1 for path in files) else files[0].name.split(".")[1].partition("-")[0]
 
 
+def read_tokenizer(folder: Path, name: str = "PreTrainedTokenizerFast") -> Any:
+    """Return a tokenizer of a class of transformers, which for the usual one does what its `tokenizer.json` says."""
+    cls = getattr(transformers, name)
+    return name_failure(folder, lambda: cls.from_pretrained(folder, local_files_only=True))
+
+
 def read_component(cls: Any, folder: Path, variant: str | None, dtype: torch.dtype) -> Any:
     """Return a model read from its folder, raising `ModelDamaged` when tensors are missing; call it within `name_failure`."""
     model, report = cls.from_pretrained(

@@ -22,6 +22,8 @@ from models_registry.vocabularies.clip import (
     published_vocabulary,
     read_vocabulary,
 )
+from models_registry.vocabularies.mistral import CHAT as MISTRAL_CHAT
+from models_registry.vocabularies.mistral import read_mistral_tokenizer
 from models_registry.vocabularies.qwen import CHATS, Chat, count_in_chat, read_qwen_tokenizer, room_of
 from models_registry.vocabularies.t5 import LONGEST, count_pieces, read_t5_tokenizer
 
@@ -89,9 +91,11 @@ def count_windows(reader: Reader, prompt: str, words: Mapping[str, int]) -> list
     return [len(window) for window in lay(parse_attention(prompt), groups, reader.room)]
 
 
-def chat_reader(folder: Path, chat: Chat) -> Reader | None:
-    """Return what cuts prompts that Qwen reads in a chat, by its tokenizer's folder; None where that is not there."""
-    tokenizer = read_qwen_tokenizer(folder)
+def chat_reader(
+    folder: Path, chat: Chat, read: Callable[[Path], Tokenizer | None] = read_qwen_tokenizer
+) -> Reader | None:
+    """Return what cuts prompts that a language model reads in a chat, by its tokenizer's folder; None where that cannot be known."""
+    tokenizer = read(folder)
     if tokenizer is None:
         return None
     return Reader(tokenizer, room_of(tokenizer, chat), lambda prompt: count_in_chat(tokenizer, chat, unmarked(prompt)))
@@ -111,6 +115,8 @@ def t5_reader(folder: Path) -> Reader | None:
 
 def _read(entry: ModelEntry) -> Reader | None:
     try:
+        if (entry.family, entry.variant) == ("flux2", "dev"):
+            return chat_reader(_folder(entry) / _FOLDERS[0], MISTRAL_CHAT, read_mistral_tokenizer)
         if entry.family in CHATS:
             return chat_reader(_folder(entry) / _FOLDERS[0], CHATS[entry.family])
         if _reads_with_t5(entry):

@@ -96,9 +96,10 @@ PROMPT_ENDPOINTS: Final = (
         "POST", "/v1/prompts/tokens", "countTokens", "Count the tokens of a prompt", "jobs", count_tokens,
         description=(
             "As the model's own text encoder counts them: a prompt longer than `window` is read in several windows, one behind the other. "
-            "T5 (of Stable Diffusion 3 and FLUX.1) and Qwen (of FLUX.2, Qwen-Image and Z-Image) have one window, and a longer prompt is "
-            "refused at submit. "
-            "Null where this server cannot know: the model's files lie on another host, or hold T5's vocabulary as `spiece.model` alone."
+            "T5 (of Stable Diffusion 3 and FLUX.1), Qwen (of FLUX.2 klein, Qwen-Image and Z-Image) and Mistral (of FLUX.2 dev) have one "
+            "window, and a longer prompt is refused at submit. "
+            "Null where this server cannot know: the model's files lie on another host, hold T5's vocabulary as `spiece.model` alone, or "
+            "have rules of their own."
         ),
         body=Body(models=(CountTokens,), parse=CountTokens.model_validate, example={"prompt": "a red circle on a blue background"}),
         answers=(Answer(200, "The counts.", TokenCounts),), errors=(ModelUnknown, NoModels, Starting),

@@ -4,7 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from models_registry.diffusers_classes import CLASSES, FLOW_SCHEDULER_CLASSES, SCHEDULER_CLASSES, TOKENIZER_FILES
+from models_registry.diffusers_classes import (
+    CLASSES,
+    FLOW_SCHEDULER_CLASSES,
+    SCHEDULER_CLASSES,
+    TOKENIZER_FILES,
+    TOKENIZERS_INSIDE,
+)
 from models_registry.diffusers_keys import SCHEDULER_KEYS, TOKENIZER_CONFIG_KEYS
 from models_registry.families import FamilyFacts
 from models_registry.reading.bounded_files import Reads
@@ -56,10 +62,11 @@ def read_tokenizer(folder: Path, component: str, classes: frozenset[str], reads:
         # They reach another library, which opens files by some of them.
         if config.values.get("sp_model_kwargs") not in (None, {}):
             raise ClassRefused(settings, "has settings of sentencepiece, which are handed to another library")
-        if config.values.get("tokenizer_class") not in (None, *classes):
+        known = frozenset().union(*(TOKENIZERS_INSIDE.get(name, {name}) for name in classes))
+        if config.values.get("tokenizer_class") not in (None, *known):
             raise ClassRefused(
                 settings,
-                f"names the class {str(config.values['tokenizer_class'])[:60]!r} instead of {min(classes)}",
+                f"names the class {str(config.values['tokenizer_class'])[:60]!r} instead of {min(known)}",
             )
     return files
 

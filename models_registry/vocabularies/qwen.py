@@ -39,7 +39,7 @@ class Chat(NamedTuple):
 CHATS: Final[Mapping[str, Chat]] = MappingProxyType(
     {
         "zimage": Chat("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n", 512),
-        # Without thinking.
+        # Klein's, without thinking; that of dev is another's (`mistral`).
         "flux2": Chat("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n", 512),
         # What lies before the prompt takes 34 tokens; the transformer reads the 1024 behind them.
         "qwenimage": Chat(
@@ -70,7 +70,7 @@ def read_qwen_tokenizer(folder: Path) -> Tokenizer | None:
                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
             ]
         )
-        made.add_tokens([*_marks(folder), AddedToken(_END_OF_TEXT, normalized=False, special=True)])
+        made.add_tokens([*listed_marks(folder), AddedToken(_END_OF_TEXT, normalized=False, special=True)])
     except ConfigInvalid:
         raise
     except Exception as error:  # noqa: BLE001 - the library raises nothing narrower
@@ -92,15 +92,26 @@ def count_in_chat(tokenizer: Tokenizer, chat: Chat, text: str) -> int:
     return count_pieces(tokenizer, chat.before + text + chat.behind) - around
 
 
-def _marks(folder: Path) -> list[AddedToken]:
-    """Return the marks that are never cut, by the first of the files that may list them."""
+def listed_marks(folder: Path) -> list[AddedToken]:
+    """Return the marks that are never cut, by the first of the files that may list them, raising `ConfigInvalid`."""
     settings, whole = folder / "tokenizer_config.json", folder / "tokenizer.json"
     for path, key in ((settings, "added_tokens_decoder"), (whole, "added_tokens")):
-        listed = _object(path).get(key) if path.is_file() else None
+        listed = read_object(path).get(key) if path.is_file() else None
         if listed:
             return list(_checked(listed, path))
     older = folder / "added_tokens.json"
-    return list(_checked([{"content": each} for each in _object(older)], older)) if older.is_file() else []
+    return list(_checked([{"content": each} for each in read_object(older)], older)) if older.is_file() else []
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object that a file of a vocabulary holds, raising `ConfigInvalid`."""
+    try:
+        found = json.loads(read_small(path, LARGEST_FILE, Reads()))
+    except (ValueError, RecursionError):
+        raise ConfigInvalid(path, "is not JSON") from None
+    if not isinstance(found, dict):
+        raise ConfigInvalid(path, "is not an object")
+    return found
 
 
 def _checked(listed: object, path: Path) -> Iterator[AddedToken]:
@@ -112,13 +123,3 @@ def _checked(listed: object, path: Path) -> Iterator[AddedToken]:
         if not isinstance(content, str) or not 0 < len(content) <= _LONGEST_MARK:
             raise ConfigInvalid(path, "lists a mark that is none")
         yield AddedToken(content, **{flag: bool(each[flag]) for flag in _FLAGS if flag in each})
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(read_small(path, LARGEST_FILE, Reads()))
-    except (ValueError, RecursionError):
-        raise ConfigInvalid(path, "is not JSON") from None
-    if not isinstance(found, dict):
-        raise ConfigInvalid(path, "is not an object")
-    return found

@@ -19,7 +19,7 @@ def text_vector(pipe: Any, text: str) -> tuple[float, ...]:
     # A refiner has the second one alone.
     first = pipe.text_encoder is not None
     tokenizer, encoder = (pipe.tokenizer, pipe.text_encoder) if first else (pipe.tokenizer_2, pipe.text_encoder_2)
-    if tokenizer.bos_token_id is None:
+    if not encoder.config.model_type.startswith("clip"):
         return _unit(_of_language_model(tokenizer, encoder, text))
     length = int(tokenizer.model_max_length)
     room = length - 2
@@ -36,7 +36,7 @@ def text_vector(pipe: Any, text: str) -> tuple[float, ...]:
 
 
 def _of_language_model(tokenizer: Any, encoder: Any, text: str) -> torch.Tensor:
-    """Return what a language model makes of each token (tokens x width): it knows no mark of a beginning, and one long window."""
+    """Return what a language model makes of each token (tokens x width): it has one long window, without marks of its ends."""
     ids = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids[:MOST_TOKENS]
     given = torch.tensor([ids or [tokenizer.eos_token_id]], device=encoder.device)
     with torch.no_grad():

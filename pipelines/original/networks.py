@@ -20,11 +20,10 @@ from pipelines.original.configs import component_config
 from pipelines.original.published import published
 from pipelines.original.transformer import build_transformer
 from pipelines.precision import held_at
-from pipelines.reading import name_failure, quieten, read_tensors
+from pipelines.reading import name_failure, quieten, read_tensors, read_tokenizer
 
 #: The libraries ship no types for these classes.
 _DIFFUSERS: Any = diffusers
-_TRANSFORMERS: Any = transformers
 _PREFIX: Final = "model.diffusion_model."
 
 
@@ -74,6 +73,12 @@ _LAYOUTS: Final[Mapping[str, _Layout]] = MappingProxyType(
         ),
     }
 )
+_FLUX2_DEV: Final = _LAYOUTS["flux2"]._replace(
+    pipeline="Flux2Pipeline",
+    text_encoder="Mistral3ForConditionalGeneration",
+    tokenizer="PreTrainedTokenizerFast",
+    settings=_nothing,
+)
 #: Families whose files are read here.
 NETWORKS: Final = frozenset(_LAYOUTS)
 
@@ -81,7 +86,8 @@ NETWORKS: Final = frozenset(_LAYOUTS)
 def read_network(entry: ModelEntry, components: Components, dtype: torch.dtype) -> Any:
     """Load a network and what lies beside it onto the components' device, raising `ModelMissing`, `ModelDamaged` or `OutOfMemory`."""
     quieten()
-    layout, path, usual = _LAYOUTS[entry.family], entry.path, published(entry.family, entry.variant, entry.width)
+    layout = _FLUX2_DEV if (entry.family, entry.variant) == ("flux2", "dev") else _LAYOUTS[entry.family]
+    path, usual = entry.path, published(entry.family, entry.variant, entry.width)
     # What is small is looked at before what is large.
     tokenizer = _tokenizer(entry, layout)
     scheduler = name_failure(path, lambda: component_config(path, "scheduler", "", usual["scheduler"], {}))
@@ -105,8 +111,7 @@ def _transformer(entry: ModelEntry, layout: _Layout, dtype: torch.dtype) -> Any:
     held = held_at(entry.family, "transformer", config, dtype)
     if layout.is_original:
         if "img_in.weight" in own:
-            # One that reads the guidance is recognised as another's.
-            config.setdefault("guidance_embeds", False)
+            config.setdefault("guidance_embeds", any(name.startswith("guidance_in.") for name in own))
         return build_transformer(entry.path, own, lambda: cls.from_config(config), held)
     return build(entry.path, lambda: cls.from_config(config), own, held)
 
@@ -115,5 +120,4 @@ def _tokenizer(entry: ModelEntry, layout: _Layout) -> Any:
     folder = config_folder(entry.path) / "tokenizer"
     if not folder.is_dir():
         raise ModelMissing(f"{entry.path} has no tokenizer beside it, as {folder.parent.name}/{folder.name}")
-    cls = getattr(_TRANSFORMERS, layout.tokenizer)
-    return name_failure(folder, lambda: cls.from_pretrained(folder, local_files_only=True))
+    return read_tokenizer(folder, layout.tokenizer)

@@ -34,6 +34,8 @@ def published(family: str, variant: str, width: int | None = None) -> Mapping[st
 
 def _name(family: str, variant: str, width: int | None) -> str:
     if family == "flux2":
+        if variant == "dev":
+            return "flux2-dev"
         return "flux2-9b" if width == FLUX2_9B_WIDTH else "flux2-4b"
     if family == "sd3":
         return (

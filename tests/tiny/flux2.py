@@ -1,6 +1,6 @@
-"""FLUX.2 klein checkpoints at a width of 32: real parts and flags, two layers, random weights.
+"""FLUX.2 checkpoints at a width of 32: real parts and flags, two layers, random weights.
 
-Of the text encoder's layers the 27th is read, so that it has as many; its tokenizer fills prompts up to 64 tokens.
+Of the text encoder's layers the 27th is read, or dev's 30th, so that it has as many; its tokenizer fills prompts up to 64 tokens.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
+from tests.tiny.mistral import mistral3, mistral_processor
 from tests.tiny.qwen import qwen_tokenizer
 
 #: The libraries ship no types for these calls.
@@ -37,6 +38,21 @@ def build_klein_base(folder: Path) -> Path:
     return _save(folder, distilled=False, tied=False, seed=1)
 
 
+def build_dev(folder: Path) -> Path:
+    """Save FLUX.2 dev, which reads the guidance, with another text encoder."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        pipe = _DIFFUSERS.Flux2Pipeline(
+            transformer=_transformer(reads_guidance=True),
+            scheduler=_scheduler(),
+            vae=_vae(),
+            text_encoder=mistral3(LENGTH, TEXT),
+            tokenizer=mistral_processor(LENGTH),
+        )
+    pipe.save_pretrained(folder)
+    return folder
+
+
 def build_lora(path: Path, seed: int = 3) -> Path:
     """Save a LoRA of rank 2 for the first layer of the single blocks, in kohya's names."""
     generator, tensors = torch.Generator().manual_seed(seed), {}
@@ -51,7 +67,7 @@ def build_lora(path: Path, seed: int = 3) -> Path:
 
 #: By family and `ModelEntry.variant`.
 BUILDERS: Final[Mapping[tuple[str, str], Callable[[Path], Path]]] = MappingProxyType(
-    {("flux2", "klein"): build_klein, ("flux2", "klein-base"): build_klein_base}
+    {("flux2", "klein"): build_klein, ("flux2", "klein-base"): build_klein_base, ("flux2", "dev"): build_dev}
 )
 
 
@@ -59,18 +75,8 @@ def _save(folder: Path, *, distilled: bool, tied: bool = True, seed: int = 0) ->
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         pipe = _DIFFUSERS.Flux2KleinPipeline(
-            transformer=_DIFFUSERS.Flux2Transformer2DModel(
-                in_channels=4 * _CHANNELS,
-                num_layers=2,
-                num_single_layers=2,
-                attention_head_dim=16,
-                num_attention_heads=WIDTH // 16,
-                joint_attention_dim=3 * TEXT,
-                timestep_guidance_channels=32,
-                axes_dims_rope=(4, 4, 4, 4),
-                guidance_embeds=False,
-            ),
-            scheduler=_DIFFUSERS.FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+            transformer=_transformer(reads_guidance=False),
+            scheduler=_scheduler(),
             vae=_vae(),
             text_encoder=_qwen3(tied=tied),
             tokenizer=_tokenizer(),
@@ -81,6 +87,24 @@ def _save(folder: Path, *, distilled: bool, tied: bool = True, seed: int = 0) ->
     # The name of the tokenizer in published folders, which its library has given up.
     index.write_text(index.read_text().replace('"Qwen2Tokenizer"', '"Qwen2TokenizerFast"'))
     return folder
+
+
+def _transformer(*, reads_guidance: bool) -> Any:
+    return _DIFFUSERS.Flux2Transformer2DModel(
+        in_channels=4 * _CHANNELS,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=WIDTH // 16,
+        joint_attention_dim=3 * TEXT,
+        timestep_guidance_channels=32,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=reads_guidance,
+    )
+
+
+def _scheduler() -> Any:
+    return _DIFFUSERS.FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
 
 
 def _vae() -> Any:

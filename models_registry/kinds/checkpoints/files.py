@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from models_registry.diffusers_classes import CLASSES, DIFFUSERS_WEIGHTS, LAYOUTS
+from models_registry.diffusers_classes import CLASSES, DIFFUSERS_WEIGHTS, layout_of
 from models_registry.entries import Kind
 from models_registry.families import FAMILIES, Prediction
 from models_registry.findings import Findings, component
@@ -283,7 +283,8 @@ def _native_size(header: Header, described: Described, usual: int) -> int:
 
 
 def _tokenizers(context: _Context) -> Iterator[Path]:
-    for name, classes in LAYOUTS[context.original.family].components.items():
+    layout = layout_of(context.original.family, context.original.pipeline)
+    for name, classes in layout.components.items():
         if name.startswith("tokenizer") and (context.folder / name).is_dir():
             known = frozenset(each for _, each in classes)
             yield from parts.read_tokenizer(context.folder, name, known, context.reads)

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from models_registry import findings
-from models_registry.diffusers_classes import CLASSES, LATER_PIPELINES, LAYOUTS, FolderLayout
+from models_registry.diffusers_classes import CLASSES, LATER_PIPELINES, FolderLayout, layout_of
 from models_registry.entries import Kind
 from models_registry.families import FAMILIES, FamilyFacts, Prediction
 from models_registry.findings import Findings
@@ -49,7 +49,7 @@ def from_folder(index: Config, reads: Reads) -> Findings:
     """Read one diffusers folder by its index, raising a `ModelRefused` that says why it is not offered."""
     folder = index.path.parent
     family = _family(index)
-    layout = LAYOUTS[family.name]
+    layout = layout_of(family.name, str(index.values["_class_name"]))
     named = _components(index, layout)
     configs = _configs(folder, named, layout, family, reads)
     tokenizers = [

@@ -11,7 +11,6 @@ from models_registry.kinds.unets import SD2_TEXT_WIDTH
 from models_registry.published import FLUX2_9B_WIDTH
 from models_registry.reading.safetensors_header import Header
 from models_registry.reading.weights import dimension
-from models_registry.refusals import Unrecognised
 
 NETWORK: Final = "model.diffusion_model."
 _FIRST_STAGE: Final = "first_stage_model."
@@ -46,6 +45,8 @@ class Original(NamedTuple):
     beside: tuple[str, ...] = ()
     #: Relatives whose tensors are called like these, and the words that tell them.
     relatives: Mapping[str, re.Pattern[str]] = MappingProxyType({})
+    #: What a folder of it would name, where its components are not those of its family's other folders.
+    pipeline: str = ""
 
 
 def _unet_settings(header: Header, start: str) -> Mapping[str, Any]:
@@ -67,8 +68,6 @@ def _sd3_published(header: Header, start: str) -> str:
 
 
 def _flux2_published(header: Header, start: str) -> str:
-    if any(name.startswith(f"{start}guidance_in.") for name in header.tensors):
-        raise Unrecognised(header.path, "reads the guidance, as FLUX.2 dev does, which is not supported yet")
     # 4B is as wide as FLUX.1.
     return "flux2-9b" if dimension(header, f"{start}img_in.weight", 0) == FLUX2_9B_WIDTH else "flux2-4b"
 
@@ -150,6 +149,13 @@ _FLUX2: Final = Original(
     _no_settings,
     beside=("tokenizer",),
 )
+#: Its network has the names of klein's, and one more layer.
+_FLUX2_DEV: Final = _FLUX2._replace(
+    pieces=(*_FLUX2.pieces[:-1], Piece("text_encoder", "Mistral3ForConditionalGeneration", ())),
+    published=lambda _, __: "flux2-dev",
+    pipeline="Flux2Pipeline",
+)
+_READS_GUIDANCE: Final = (f"{NETWORK}guidance_in.", "guidance_in.")
 #: Under the names that diffusers has for it.
 _QWENIMAGE: Final = Original(
     "qwenimage",
@@ -213,6 +219,8 @@ OTHERS: Final[Mapping[str, str]] = MappingProxyType(
 def original_of(header: Header) -> Original | None:
     """Return how a file is laid out by what its tensors are called; None for what is no checkpoint in an original layout."""
     by_network = next((original for original, starts in _BY_NETWORK if _begins(header, starts)), None)
+    if by_network is _FLUX2 and _begins(header, _READS_GUIDANCE):
+        return _FLUX2_DEV
     if by_network is not None or f"{NETWORK}input_blocks.0.0.weight" not in header.tensors:
         return by_network
     by_text = next((original for original, starts in _BY_TEXT if _begins(header, starts)), None)

@@ -62,6 +62,10 @@ def _qwen3(config: Config) -> tuple[int, int]:
     return config.whole("vocab_size"), config.whole("hidden_size")
 
 
+def _mistral3(config: Config) -> tuple[int, int]:
+    return _qwen3(flux2.text_settings(config))
+
+
 def _qwenimage(config: Config) -> tuple[int, int]:
     return qwenimage.inner_width(config), config.whole("in_channels", 64)
 
@@ -88,9 +92,13 @@ _LAYERS: Final[Mapping[str, tuple[tuple[str, ...], Callable[[Config], tuple[int,
         "CLIPTextModelWithProjection": ((f"text_model.{_WORDS}", _WORDS), _clip),
         "T5EncoderModel": (("shared.weight", "encoder.embed_tokens.weight"), _t5),
         "Qwen3ForCausalLM": (("model.embed_tokens.weight",), _qwen3),
+        # Newer versions of its library keep what reads text and what sees pictures apart; so for Qwen2.5-VL.
+        "Mistral3ForConditionalGeneration": (
+            ("model.language_model.embed_tokens.weight", "language_model.model.embed_tokens.weight"),
+            _mistral3,
+        ),
         "QwenImageTransformer2DModel": (("img_in.weight",), _qwenimage),
         "AutoencoderKLQwenImage": (("decoder.conv_in.weight",), _qwenimage_vae),
-        # Newer versions of its library keep what reads text and what sees pictures apart.
         "Qwen2_5_VLForConditionalGeneration": (
             ("model.embed_tokens.weight", "model.language_model.embed_tokens.weight"),
             _qwen25_vl,
@@ -154,6 +162,7 @@ _ORIGINAL: Final[Mapping[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]
         ),
         # These lie beside files, and never in them.
         "Qwen3Model": (("model.embed_tokens.weight",), (), None),
+        "Mistral3ForConditionalGeneration": (("model.embed_tokens.weight",), (), None),
         "AutoencoderKLQwenImage": (("decoder.conv_in.weight",), (), None),
         "Qwen2_5_VLForConditionalGeneration": (("model.embed_tokens.weight",), (), None),
     }

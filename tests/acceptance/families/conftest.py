@@ -51,7 +51,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flows.build_flux_controlnet(folder / "tiny-flux-control")
     for name in ("tiny-sd3-medium", "tiny-flux-dev"):
         flows.build_lora(folder / name, folder / f"{name}-lora.safetensors")
-    flux2.build_lora(folder / "tiny-flux2-klein-lora.safetensors")
+    for name in ("tiny-flux2-klein", "tiny-flux2-dev"):
+        flux2.build_lora(folder / f"{name}-lora.safetensors")
     qwenimage.build_lora(folder / "tiny-qwenimage-base-lora.safetensors")
     zimage.build_lora(folder / "tiny-zimage-turbo-lora.safetensors")
     for name in FILES:

@@ -37,7 +37,7 @@ every_job = pytest.mark.parametrize(
     ("model", "job"),
     [
         *((model, job) for model in ("tiny-sd3-medium", "tiny-flux-dev") for job in _JOBS),
-        *(("tiny-flux2-klein", job) for job in ("hires", "scheduler", "lora")),
+        *((model, job) for model in ("tiny-flux2-klein", "tiny-flux2-dev") for job in ("hires", "scheduler", "lora")),
         *(("tiny-qwenimage-base", job) for job in ("hires", "scheduler", "lora")),
         *(("tiny-zimage-turbo", job) for job in ("hires", "scheduler", "lora")),
     ],

@@ -1,4 +1,4 @@
-"""What a user of plain diffusers would call for each task of FLUX.2 klein, whose pipeline draws from noise or from what it is given."""
+"""What a user of plain diffusers would call for each task of FLUX.2, whose pipelines draw from noise or from what it is given."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -47,7 +47,8 @@ class PlainFlux2:
 
     def _pipe(self, wanted: DiffusionJob) -> Any:
         if wanted.model not in self._pipes:
-            pipe = _DIFFUSERS.Flux2KleinPipeline.from_pretrained(self._folder / wanted.model, local_files_only=True)
+            # The class that the folder names.
+            pipe = _DIFFUSERS.DiffusionPipeline.from_pretrained(self._folder / wanted.model, local_files_only=True)
             pipe.set_progress_bar_config(disable=True)
             self._pipes[wanted.model] = (pipe, pipe.scheduler.config)
         pipe, config = self._pipes[wanted.model]
@@ -119,10 +120,11 @@ def _call(
         kept["latents"] = after(step, tensors["latents"])
         return dict(kept)
 
-    negative, _ = pipe.encode_prompt(wanted.negative_prompt, max_sequence_length=LENGTH)
+    if not pipe.transformer.config.guidance_embeds:
+        negative, _ = pipe.encode_prompt(wanted.negative_prompt, max_sequence_length=LENGTH)
+        given["negative_prompt_embeds"] = negative.detach()
     image = pipe(
         prompt=wanted.prompt,
-        negative_prompt_embeds=negative.detach(),
         max_sequence_length=LENGTH,
         width=size[0],
         height=size[1],

@@ -13,6 +13,7 @@ from jobs.errors import DrawingFailed, ModelDamaged
 from jobs.geometry import steps_per_picture
 from jobs.inputs import Inputs
 from models_registry.entries import Kind, ModelEntry
+from models_registry.families import is_guided
 from pipelines.families.base import Family
 from pipelines.loading import load
 from tests.contracts.pipelines.flow_calls import EDGES, HEIGHT, HOLE, PICTURES, SOURCE, WIDTH, PlainFlows, entry_of, png
@@ -81,6 +82,12 @@ _CASES: Mapping[str, dict[str, Any]] = {
     "flux2, inpaint half": {"model": "flux2-klein", **_INPAINT, "strength": 0.6, "guidance_scale": 0.0},
     "flux2, hires lanczos": {"model": "flux2-klein", "hires": {"scale": 2.0, "strength": 0.6, "upscaler": "Lanczos"}},
     "flux2, hires latent": {"model": "flux2-klein", "hires": {"scale": 2.0, "strength": 0.6}},
+    "flux2 dev": {"model": "flux2-dev"},
+    "flux2 dev, img2img": {"model": "flux2-dev", **_IMG2IMG},
+    "flux2 dev, inpaint": {"model": "flux2-dev", **_INPAINT},
+    "flux2 dev, inpaint half": {"model": "flux2-dev", **_INPAINT, "strength": 0.6},
+    "flux2 dev, hires lanczos": {"model": "flux2-dev", "hires": {"scale": 2.0, "strength": 0.6, "upscaler": "Lanczos"}},
+    "flux2 dev, hires latent": {"model": "flux2-dev", "hires": {"scale": 2.0, "strength": 0.6}},
     "zimage turbo": {"model": "zimage-turbo", "guidance_scale": 0.0},
     "zimage turbo, img2img": {"model": "zimage-turbo", **_IMG2IMG, "guidance_scale": 0.0},
     "zimage turbo, img2img one step": {"model": "zimage-turbo", **_IMG2IMG, "strength": 0.2, "guidance_scale": 0.0},
@@ -157,6 +164,7 @@ def _build(folder: Path) -> list[ModelEntry]:
         entry_of(tiny.build_flux_fill(folder / "flux-fill"), "flux", "fill"),
         entry_of(flux2.build_klein(folder / "flux2-klein"), "flux2", "klein"),
         entry_of(flux2.build_klein_base(folder / "flux2-base"), "flux2", "klein-base"),
+        entry_of(flux2.build_dev(folder / "flux2-dev"), "flux2", "dev"),
         entry_of(zimage.build_turbo(folder / "zimage-turbo"), "zimage", "turbo"),
         entry_of(zimage.build_base(folder / "zimage-base"), "zimage", "base"),
         entry_of(build_qwenimage(folder / "qwenimage"), "qwenimage", "base"),
@@ -255,7 +263,7 @@ def test_run_resumed_in_a_new_process_is_the_same(
         assert found.same(models.draw(_parameters(case, scheduler)))
 
 
-@pytest.mark.parametrize("model", ["sd3-medium", "flux-dev", "flux2-base", "qwenimage"])
+@pytest.mark.parametrize("model", ["sd3-medium", "flux-dev", "flux2-base", "flux2-dev", "qwenimage"])
 @pytest.mark.parametrize("task", [{}, _IMG2IMG, {**_INPAINT, "strength": 0.6}], ids=["txt2img", "img2img", "inpaint"])
 def test_second_order_goes_round_twice_a_step(models: Models, model: str, task: dict[str, Any]) -> None:
     """Whether a pipeline counts steps or rounds, as many steps are drawn as were asked for, and all but the last call twice."""
@@ -269,7 +277,8 @@ def test_second_order_goes_round_twice_a_step(models: Models, model: str, task: 
         take_step(family, [state])
     assert state.step == count
     rounds = 2 * count - 1
-    assert family.counters.denoise_calls - before == rounds * (2 if family.asks_apart else 1)
+    apart = family.asks_apart and is_guided(family.entry, wanted.guidance_scale)
+    assert family.counters.denoise_calls - before == rounds * (2 if apart else 1)
     # It ends where the method of first order does, if not by the same way.
     euler = models.draw(_parameters({"model": model, **task}))
     heun = end(family, state)
@@ -316,14 +325,24 @@ def test_more_tokens_than_a_language_model_reads_are_refused(models: Models) -> 
     for changes in ({"prompt": "a red circle " * 8}, {"negative_prompt": "a red circle " * 8}):
         with pytest.raises(DrawingFailed, match="of which this model reads at most"):
             models.prepare(_parameters("flux2 klein base", **changes))
-    models.prepare(_parameters("flux2 klein", negative_prompt="a red circle " * 8)).close()
+    with pytest.raises(DrawingFailed, match="of which this model reads at most"):
+        models.prepare(_parameters("flux2 dev", prompt="a red circle " * 8))
+    for unread in ("flux2 klein", "flux2 dev"):
+        models.prepare(_parameters(unread, negative_prompt="a red circle " * 8)).close()
 
 
 def test_emphasis_says_nothing_to_a_language_model(models: Models) -> None:
     """Its marks are taken out, and the words are heard."""
-    plain = models.draw(_parameters("flux2 klein"))
-    assert models.draw(_parameters("flux2 klein", prompt="a (red:1.5) circle")).same(plain)
-    assert not models.draw(_parameters("flux2 klein", prompt="a blue circle")).same(plain)
+    for case in ("flux2 klein", "flux2 dev"):
+        plain = models.draw(_parameters(case))
+        assert models.draw(_parameters(case, prompt="a (red:1.5) circle")).same(plain)
+        assert not models.draw(_parameters(case, prompt="a blue circle")).same(plain)
+
+
+def test_embedded_guidance_is_heard_over_a_picture_too(models: Models) -> None:
+    """Where diffusers has no such pipeline, and ours tells the transformer the scale."""
+    for case in ("flux2 dev", "flux2 dev, img2img"):
+        assert not models.draw(_parameters(case, guidance_scale=1.5)).same(models.draw(_parameters(case)))
 
 
 def test_own_control_cannot_be_weighed(models: Models) -> None:
@@ -367,6 +386,9 @@ def test_calls_that_may_travel_together_have_one_key(models: Models) -> None:
     assert key_of("flux2 klein", seed=2, prompt="a blue square", steps=9) == klein
     assert key_of("flux2 klein", width=HEIGHT, height=WIDTH) != klein
     assert key_of("flux2, inpaint half", steps=9) == klein
+    # With a prompt of its own and over a picture, whatever guidance is read.
+    dev = key_of("flux2 dev")
+    assert key_of("flux2 dev, inpaint half", guidance_scale=2.0, prompt="a blue square", steps=9) == dev
     # Its prompts travel as lists, each as long as it is.
     z = key_of("zimage")
     assert key_of("zimage", seed=2, guidance_scale=2.0, prompt="a blue square of another length", steps=9) == z

@@ -17,7 +17,7 @@ from pipelines.original.published import published
 from pipelines.original.transformer_names import transformer_names
 from tests.contracts.pipelines.network_files import load_both, write_network
 from tests.original_files import NETWORK
-from tests.tiny.flux2 import WIDTH, build_klein, build_klein_base
+from tests.tiny.flux2 import WIDTH, build_dev, build_klein, build_klein_base
 
 Write = Callable[..., Path]
 _NORMS = {
@@ -32,7 +32,11 @@ _NORMS = {
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return the tiny models as folders, by variant; never change them."""
     root = tmp_path_factory.mktemp("flux2")
-    return {"klein": build_klein(root / "klein"), "klein-base": build_klein_base(root / "base")}
+    return {
+        "klein": build_klein(root / "klein"),
+        "klein-base": build_klein_base(root / "base"),
+        "dev": build_dev(root / "dev"),
+    }
 
 
 def original(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -63,9 +67,10 @@ def write(folders: dict[str, Path], tmp_path: Path) -> Write:
     return written
 
 
-def test_names_are_those_that_diffusers_reads(folders: dict[str, Path]) -> None:
+@pytest.mark.parametrize("variant", ["klein", "dev"])
+def test_names_are_those_that_diffusers_reads(folders: dict[str, Path], variant: str) -> None:
     """What the tests write is an original file: diffusers' own conversion makes the folder's weights of it."""
-    weights = load_file(folders["klein"] / "transformer/diffusion_pytorch_model.safetensors")
+    weights = load_file(folders[variant] / "transformer/diffusion_pytorch_model.safetensors")
     converted = convert_flux2_transformer_checkpoint_to_diffusers(original(weights))
     assert converted.keys() == weights.keys()
     assert all(torch.equal(converted[key], weights[key]) for key in weights)
@@ -73,25 +78,37 @@ def test_names_are_those_that_diffusers_reads(folders: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "variant", "start"),
-    [("flux-2-klein-4b", "klein", ""), ("flux-2-klein-base-4b", "klein-base", NETWORK)],
+    [
+        ("flux-2-klein-4b", "klein", ""),
+        ("flux-2-klein-base-4b", "klein-base", NETWORK),
+        ("flux2-dev", "dev", ""),
+        ("any name, klein", "dev", NETWORK),
+    ],
 )
 def test_file_draws_what_its_folder_does(
     folders: dict[str, Path], write: Write, name: str, variant: str, start: str
 ) -> None:
-    """Under bare names and those of whole checkpoints: the same facts, told by a word in its name, and the same weights."""
+    """Under bare names and those of whole checkpoints: the same facts and weights; a word in its name tells klein's base, a layer dev."""
     found, whole = detect(write(name, variant, start), Reads()), detect(folders[variant], Reads())
     assert found.variant == variant
     one, other = load_both(found, whole, 0.0 if variant == "klein" else 3.0)
-    assert one.pipe.config.is_distilled == other.pipe.config.is_distilled == (variant == "klein")
+    told = {"klein": True, "klein-base": False}.get(variant)
+    assert one.pipe.config.get("is_distilled") == other.pipe.config.get("is_distilled") == told
 
 
-def test_both_sizes_are_published() -> None:
-    """By the network's width, of which a file tells nothing else; neither reads the guidance."""
-    for width, heads, layers in ((3072, 24, 5), (4096, 32, 8)):
-        found = published("flux2", "klein", width)["transformer"]
+def test_every_size_is_published() -> None:
+    """By the network's width, of which a file of klein tells nothing else; dev alone reads the guidance."""
+    for variant, width, heads, layers, singles in (
+        ("klein", 3072, 24, 5, 20),
+        ("klein", 4096, 32, 8, 24),
+        ("dev", 6144, 48, 8, 48),
+    ):
+        found = published("flux2", variant, width)["transformer"]
         assert found.rows == {"img_in.weight": width}
-        assert (found.config["num_attention_heads"], found.config["num_layers"]) == (heads, layers)
-    assert not any(PUBLISHED[f"flux2-{size}"]["transformer"]["guidance_embeds"] for size in ("4b", "9b"))
+        assert found.config["num_attention_heads"] == heads
+        assert (found.config["num_layers"], found.config["num_single_layers"]) == (layers, singles)
+    reading = {size: PUBLISHED[f"flux2-{size}"]["transformer"]["guidance_embeds"] for size in ("4b", "9b", "dev")}
+    assert reading == {"4b": False, "9b": False, "dev": True}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from pipelines.original.transformer_names import transformer_names
 from tests.contracts.pipelines.flow_calls import entry_of
 from tests.contracts.pipelines.lora_jobs import all_draw_alike, inputs_of, loras, refuses_layer, two_steps
 from tests.contracts.pipelines.running import end
-from tests.tiny.flux2 import LENGTH, TEXT, WIDTH, build_klein
+from tests.tiny.flux2 import BUILDERS, LENGTH, TEXT, WIDTH
 
 #: The library ships no types for these classes.
 _DIFFUSERS: Any = diffusers
@@ -29,10 +29,11 @@ _TRAINED = ("double_blocks.1.", "single_blocks.0.", "txt_in", "double_stream_mod
 _LAYOUTS = ("kohya", "comfy", "bare", "diffusers", "plain", "peft", "trainer")
 
 
-@pytest.fixture(scope="module")
-def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
-    """Return the tiny model, loaded once."""
-    return load(entry_of(build_klein(tmp_path_factory.mktemp("flux2") / "tiny"), "flux2", "klein"), "cpu")
+@pytest.fixture(scope="module", params=["klein", "dev"])
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
+    """Return each tiny model, loaded once."""
+    folder = BUILDERS["flux2", request.param](tmp_path_factory.mktemp("flux2") / "tiny")
+    return load(entry_of(folder, "flux2", request.param), "cpu")
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_diffusers_draws_nearly_the_same(
     path = write(family, layout, tmp_path / "it.safetensors")
     wanted = parameters(loras=loras((path, 1.0)))
     found = end(family, family.prepare(wanted, 0, inputs_of(path)))
-    pipe = _DIFFUSERS.Flux2KleinPipeline.from_pretrained(family.entry.path, local_files_only=True)
+    pipe = _DIFFUSERS.DiffusionPipeline.from_pretrained(family.entry.path, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     pipe.load_lora_weights(path)
     kept: dict[str, torch.Tensor] = {}

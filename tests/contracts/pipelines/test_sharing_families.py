@@ -41,6 +41,7 @@ def pair(counters: Counters, *folders: Path) -> list[Family]:
         transformers.build_sd3_medium,
         transformers.build_flux_dev,
         flux2.build_klein_base,
+        flux2.build_dev,
         zimage.build_turbo,
         qwenimage.build_qwenimage,
     ],

@@ -10,6 +10,8 @@ import pytest
 
 import reference_models
 from models_registry.entries import Component, Kind, Layout
+from models_registry.vocabularies.mistral import WORDS
+from tests.tiny.mistral import mistral_tokenizer
 from tests.tiny.qwen import qwen_tokenizer
 from tests.tiny.qwenimage import TEMPLATE_WORDS
 from tests.tiny.transformers import t5_tokenizer
@@ -43,6 +45,9 @@ def shelf(shared_world: Any) -> Any:
     qwen_tokenizer().save_pretrained(shared_world.home / "flux2-here" / "tokenizer")
     place = shared_world.home / "flux2-here"
     shared_world.add_model("flux2-here", family="flux2", variant="klein-base", path=place, **LATENTS)
+    for name, rule in (("flux2-dev-here", WORDS[0]), ("flux2-dev-own", "(a+)+$")):
+        mistral_tokenizer(512, rule).save_pretrained(shared_world.home / name / "tokenizer")
+        shared_world.add_model(name, family="flux2", variant="dev", path=shared_world.home / name, **LATENTS)
     shared_world.add_model("qwenimage-here", family="qwenimage", path=shared_world.home / "qwenimage-here", **LATENTS)
     shared_world.add_model("qwenimage-away", family="qwenimage", path=shared_world.home / "nowhere", **LATENTS)
     third = Component(name="text_encoder_3", bytes=1, parameters=1, dtype="F32")
@@ -129,6 +134,13 @@ def test_chat_takes_its_part_of_what_is_read(count: Any) -> None:
     assert 400 < found["window"] < 500
 
 
+def test_prompt_is_counted_as_mistral_reads_it(count: Any) -> None:
+    """Beside the system's line, which takes as many tokens of the 512 as it has."""
+    found = count("a (red:1.3) circle <lora:any:0.5>", "flux2-dev-here")
+    # `a`, ` red`, and a space with the letters of the last word.
+    assert (found["window"], found["prompt"]) == (480, {"tokens": 2 + len(" circle"), "windows": 1})
+
+
 def test_stable_diffusion_3_without_t5_counts_as_clip_does(count: Any) -> None:
     """In windows, of which there may be several."""
     found = count("circle " * 76, "sd3-clip")
@@ -144,6 +156,7 @@ def test_stable_diffusion_3_without_t5_counts_as_clip_does(count: Any) -> None:
         ("qwenimage-here", {"prompt": LONGER}, "prompt"),
         ("qwenimage-here", {"prompt": "red", "negative_prompt": LONGER}, "negative_prompt"),
         ("zimage-here", {"prompt": LONG}, "prompt"),
+        ("flux2-dev-here", {"prompt": LONG}, "prompt"),
         ("zimage-here", {"prompt": "red", "negative_prompt": LONG, "guidance_scale": 0.5}, "negative_prompt"),
     ],
 )
@@ -154,7 +167,7 @@ def test_prompt_that_is_not_read_to_its_end_is_refused(
     with shared_live.client(shelf.key()) as client:
         answer = client.post("/v1/jobs?dry_run=1", json={"task": "txt2img", "model": model, **asked})
     assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "prompt_too_long", field)
-    longest = {"qwenimage-here": 1019, "zimage-here": 496}.get(model, 511)
+    longest = {"qwenimage-here": 1019, "zimage-here": 496, "flux2-dev-here": 480}.get(model, 511)
     count = max(len(text) for text in asked.values() if isinstance(text, str)) + (longest == 511)
     assert f"{count} tokens" in answer.json()["detail"]
     assert f"at most {longest}" in answer.json()["detail"]
@@ -182,9 +195,9 @@ def test_prompt_that_is_read_to_its_end_is_admitted(
     assert answer.status_code == 200, answer.text
 
 
-@pytest.mark.parametrize("model", ["shapes-sd15", "flux", "broken", "sd3-spiece", "qwenimage-away"])
+@pytest.mark.parametrize("model", ["shapes-sd15", "flux", "broken", "sd3-spiece", "qwenimage-away", "flux2-dev-own"])
 def test_count_that_cannot_be_known_is_null(count: Any, model: str) -> None:
-    """Files on another host, T5 without a `tokenizer.json`, a damaged vocabulary: nothing is guessed."""
+    """Files on another host, T5 without a `tokenizer.json`, a damaged vocabulary, rules of a stranger: nothing is guessed."""
     assert count("a red circle", model) == {"model": model, "window": None, "prompt": None, "negative_prompt": None}
 
 

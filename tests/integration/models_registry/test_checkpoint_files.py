@@ -188,10 +188,15 @@ REFUSED: dict[str, tuple[Shapes, str, str]] = {
         "unrecognised",
         "is FLUX.2 and holds no VAE and no text encoder and no tokenizer",
     ),
-    "FLUX.2 dev": (
-        {"double_stream_modulation_img.lin.weight": (8, 8), "guidance_in.in_layer.weight": (8, 8)},
+    "FLUX.2 dev alone": (
+        {
+            "double_stream_modulation_img.lin.weight": (36864, 6144),
+            "guidance_in.in_layer.weight": (6144, 256),
+            "img_in.weight": (6144, 128),
+            "txt_in.weight": (6144, 15360),
+        },
         "unrecognised",
-        "as FLUX.2 dev does",
+        "is FLUX.2 and holds no VAE and no text encoder and no tokenizer",
     ),
     "Z-Image alone": (
         {

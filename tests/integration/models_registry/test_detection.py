@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from transformers import CLIPTextConfig, Qwen3Config, T5Config
+from transformers import CLIPTextConfig, Mistral3Config, Qwen3Config, T5Config
 
 from models_registry import diffusers_classes, diffusers_keys
 from models_registry.detection import detect
@@ -101,6 +101,10 @@ def test_known_keys_are_those_of_the_installed_libraries() -> None:
     assert set(CLIPTextConfig().to_dict()) <= diffusers_keys.CLIP_TEXT_KEYS
     assert set(T5Config().to_dict()) <= diffusers_keys.T5_KEYS
     assert set(Qwen3Config().to_dict()) <= diffusers_keys.QWEN3_KEYS
+    mistral = Mistral3Config().to_dict()
+    assert set(mistral) <= diffusers_keys.MISTRAL3_KEYS
+    for name, inner in diffusers_keys.MISTRAL3_INNER_KEYS.items():
+        assert set(mistral[name]) <= inner, name
     for name in (*diffusers_classes.SCHEDULER_CLASSES, *diffusers_classes.FLOW_SCHEDULER_CLASSES):
         assert keys(getattr(maker, name)) <= diffusers_keys.SCHEDULER_KEYS, name
 

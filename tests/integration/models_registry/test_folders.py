@@ -37,6 +37,11 @@ def change(path: Path, **values: Any) -> None:
     path.write_text(json.dumps({key: value for key, value in config.items() if value is not ...}))
 
 
+def change_inside(path: Path, key: str, **values: Any) -> None:
+    """Change values of an object in a JSON file."""
+    change(path, **{key: json.loads(path.read_text())[key] | values})
+
+
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Build], Path]:
     """Return a function that builds a tiny checkpoint once for the session; never change it."""
@@ -353,17 +358,71 @@ DAMAGE: dict[str, tuple[Build, str, str, Callable[[Path], object]]] = {
         "transformer/config.json",
         lambda f: change(f / "vae/config.json", latent_channels=16),
     ),
-    "FLUX.2 dev": (
+    "klein by dev's name": (
         flux2.build_klein,
-        "unrecognised",
+        "class_refused",
         "model_index.json",
         lambda f: change(f / "model_index.json", _class_name="Flux2Pipeline"),
     ),
-    "the transformer of FLUX.2 dev": (
+    "klein with the transformer of dev": (
         flux2.build_klein,
-        "unrecognised",
-        "transformer/config.json",
+        "class_refused",
+        "text_encoder/config.json",
         lambda f: change(f / "transformer/config.json", guidance_embeds=True),
+    ),
+    "dev with the transformer of klein": (
+        flux2.build_dev,
+        "class_refused",
+        "text_encoder/config.json",
+        lambda f: change(f / "transformer/config.json", guidance_embeds=False),
+    ),
+    "dev with the tokenizer of klein": (
+        flux2.build_dev,
+        "class_refused",
+        "model_index.json",
+        lambda f: change(f / "model_index.json", tokenizer=["transformers", "Qwen2Tokenizer"]),
+    ),
+    "a Mistral inside that is none": (
+        flux2.build_dev,
+        "class_refused",
+        "text_encoder/config.json",
+        lambda f: change_inside(f / "text_encoder/config.json", "text_config", model_type="llama"),
+    ),
+    "eyes of another kind": (
+        flux2.build_dev,
+        "class_refused",
+        "text_encoder/config.json",
+        lambda f: change_inside(f / "text_encoder/config.json", "vision_config", model_type="siglip"),
+    ),
+    "a key of nobody inside": (
+        flux2.build_dev,
+        "config_key_refused",
+        "text_encoder/config.json",
+        lambda f: change_inside(f / "text_encoder/config.json", "vision_config", auto_map={}),
+    ),
+    "a Mistral of too few layers": (
+        flux2.build_dev,
+        "config_invalid",
+        "text_encoder/config.json",
+        lambda f: change_inside(f / "text_encoder/config.json", "text_config", num_hidden_layers=29),
+    ),
+    "a narrower Mistral": (
+        flux2.build_dev,
+        "config_invalid",
+        "transformer/config.json",
+        lambda f: change_inside(f / "text_encoder/config.json", "text_config", hidden_size=8),
+    ),
+    "a tokenizer inside of another class": (
+        flux2.build_dev,
+        "class_refused",
+        "tokenizer/tokenizer_config.json",
+        lambda f: change(f / "tokenizer/tokenizer_config.json", tokenizer_class="PixtralProcessor"),
+    ),
+    "dev that is klein": (
+        flux2.build_dev,
+        "config_invalid",
+        "imagefleet.json",
+        lambda f: (f / "imagefleet.json").write_text('{"variant": "klein"}'),
     ),
     "another Qwen": (
         flux2.build_klein,

@@ -45,6 +45,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "FLUX-depth": (transformers.build_flux_depth, "flux", "depth"),
     "FLUX.1 small": (flux2.build_klein, "flux2", "klein"),
     "klein (distilled)": (flux2.build_klein_base, "flux2", "klein-base"),
+    "klein, large": (flux2.build_dev, "flux2", "dev"),
     "not a FLUX": (qwenimage.build_qwenimage, "qwenimage", "base"),
     "Z-Image": (zimage.build_base, "zimage", "base"),
     "z, quick": (zimage.build_turbo, "zimage", "turbo"),
@@ -86,7 +87,7 @@ DAMAGED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "another-qwen": ("z, quick", lambda f: change(f / "text_encoder/config.json", hidden_size=32), "config_invalid"),
     "another-class": ("edges", lambda f: change(f / "model_index.json", vae=["os", "system"]), "class_refused"),
     "edit": ("not a FLUX", lambda f: change(f / "model_index.json", _class_name="QwenImageEditPipeline"), "unrecognised"),
-    "flux2-dev": ("FLUX.1 small", lambda f: change(f / "model_index.json", _class_name="Flux2Pipeline"), "unrecognised"),
+    "flux2-dev": ("FLUX.1 small", lambda f: change(f / "model_index.json", _class_name="Flux2Pipeline"), "class_refused"),
     "kontext": ("FLUX.1-dev", lambda f: change(f / "model_index.json", _class_name="FluxKontextPipeline"), "unrecognised"),
 }  # fmt: skip
 

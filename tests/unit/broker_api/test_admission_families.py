@@ -51,6 +51,9 @@ MODELS = (
     *(model(f"{family}-word", family, "base", Kind.EMBEDDING) for family in ("sd15", "sd2", "sdxl")),
     model("large-lora", "flux", "lora", Kind.LORA, width=3072),
     model("flux-small", "flux", "dev", width=128),
+    model("flux2-large-lora", "flux2", "lora", Kind.LORA, width=6144),
+    model("flux2-4b", "flux2", "klein", width=3072),
+    model("flux2-large", "flux2", "dev", width=6144),
     model("x4", ANY_FAMILY, "base", Kind.UPSCALER, scale=4),
 )
 TEXT = {"task": "txt2img", "prompt": "a red circle"}
@@ -112,6 +115,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
     ),
     "guidance for FLUX.2 klein": (
         {"model": "flux2-klein", "guidance_scale": 4}, "option_unsupported", "guidance_scale", ("without guidance",),
+    ),
+    "a negative prompt for FLUX.2 dev": (
+        {"model": "flux2-dev", "negative_prompt": "blur"}, "option_unsupported", "negative_prompt", ("no negative prompt",),
+    ),
+    "a LoRA of FLUX.2 dev for klein": (
+        {"model": "flux2-4b", "loras": [{"name": "flux2-large-lora"}]}, "family_mismatch", "loras.0.name", ("width 6144", "has 3072"),
     ),
     "clip_skip for FLUX.2": ({"model": "flux2-klein-base", "clip_skip": 2}, "option_unsupported", "clip_skip", ("FLUX.2", "leave")),
     "an embedding for FLUX.2": (
@@ -282,6 +291,11 @@ def test_what_says_nothing_is_no_reason_to_refuse() -> None:
             | ({} if guidance is None else {"guidance_scale": guidance})
         )  # fmt: skip
         assert found.negative_prompt.strip() == ""
+
+
+def test_a_lora_as_wide_as_its_model_is_taken() -> None:
+    """One for FLUX.2 dev, whose width is no klein's."""
+    assert drawn(TEXT | {"model": "flux2-large", "loras": [{"name": "flux2-large-lora"}]}).loras
 
 
 def test_vaes_of_both_older_families_serve_both() -> None:
