@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from cli.advice import similar, suggest
-from cli.entries import AsJson, add_commands, print_entries
-from cli.fleet import open_client
-from cli.model_uploads import upload
 from cli.output import print_json, print_table
-from cli.pulls import lookup, pull
+from cli.speaking.advice import similar, suggest
+from cli.speaking.entries import AsJson, add_commands, print_entries
+from cli.speaking.fleet import open_client
+from cli.speaking.model_uploads import upload
+from cli.speaking.pulls import lookup, pull
 from infra.settings import Settings
 
 app = typer.Typer(

@@ -1,7 +1,7 @@
 """`imagefleet api`: serve HTTP."""
 
 from broker_api.server import serve
-from cli.services import find_services
+from cli.running.services import find_services
 from infra.logging import configure_logging
 from infra.settings import Settings
 

@@ -8,8 +8,8 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
 from cli.failure import CommandFailed
-from cli.fleet import open_client
 from cli.output import print_json, print_table, size
+from cli.speaking.fleet import open_client
 from infra.settings import Settings
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Export, import, back up and restore the library.")

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from cli.failure import CommandFailed
-from cli.fleet import open_client
 from cli.output import age, plain, print_json, print_table
-from cli.pictures import Target, write_picture
+from cli.speaking.fleet import open_client
+from cli.speaking.pictures import Target, write_picture
 from client.views import FINAL_EVENTS, BatchView
 from infra.settings import Settings
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from cli.services import find_services
+from cli.running.services import find_services
 from infra.celery_app import make_celery
 from infra.settings import Settings
 

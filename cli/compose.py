@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.fleet import open_client
 from cli.output import plain, print_json
+from cli.speaking.fleet import open_client
 from infra.settings import Settings
 
 

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from cli.fleet import open_client
 from cli.output import age, plain, print_json, print_table, size
-from cli.pulls import end_download, show_download
+from cli.speaking.fleet import open_client
+from cli.speaking.pulls import end_download, show_download
 from client.pull_views import DownloadView
 from infra.settings import Settings
 

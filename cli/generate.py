@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.drawing import draw, picture
-from cli.pictures import PictureFormat, Target
+from cli.speaking.drawing import draw, picture
+from cli.speaking.pictures import PictureFormat, Target
 from client.client import Client
 
 Format = Annotated[PictureFormat | None, typer.Option("--format", help="By default that of the file's name.")]

@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from cli.failure import CommandFailed
-from cli.fleet import open_client
-from cli.following import follow, outcome
 from cli.output import age, plain, print_json, print_table
+from cli.speaking.fleet import open_client
+from cli.speaking.following import follow, outcome
 from client.errors import ClientError
 from infra.settings import Settings
 from jobs.contract import DiffusionParameters, JobView

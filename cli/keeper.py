@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator
 
 from cli.failure import CommandFailed
-from cli.folders import model_folders
-from cli.services import find_services
+from cli.running.folders import model_folders
+from cli.running.services import find_services
 from infra.celery_app import make_celery
 from infra.guarded_http import AllowListInvalid
 from infra.logging import configure_logging

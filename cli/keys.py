@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from broker_api.auth.keys import Scope, create_key, list_keys, revoke_key
-from cli.database import open_database
 from cli.failure import CommandFailed
 from cli.output import age, print_json, print_table
+from cli.running.database import open_database
 from infra.settings import Settings
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Create, list and revoke API keys.")

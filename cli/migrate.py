@@ -5,7 +5,7 @@ import sqlalchemy.exc
 import typer
 
 from cli.failure import CommandFailed
-from cli.services import find_database
+from cli.running.services import find_database
 from infra.database import DatabaseUrlInvalid
 from infra.database import migrate as migrate_database
 from infra.settings import Settings

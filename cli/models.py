@@ -8,15 +8,15 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from cli.database import open_database
-from cli.entries import add_commands
 from cli.failure import CommandFailed
-from cli.fleet import open_client
-from cli.folders import model_folders
-from cli.model_uploads import upload
 from cli.output import plain, print_json, print_table, size
-from cli.pulls import lookup, pull
-from cli.shelves import check
+from cli.running.database import open_database
+from cli.running.folders import model_folders
+from cli.speaking.entries import add_commands
+from cli.speaking.fleet import open_client
+from cli.speaking.model_uploads import upload
+from cli.speaking.pulls import lookup, pull
+from cli.speaking.shelves import check
 from client.views import AdapterView, ModelView
 from infra.settings import Settings
 from models_registry.entries import Kind, ModelRef

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cli.live_state import show_until
-from cli.parts import Parts, choose_devices
-from cli.services import find_services
+from cli.running.live_state import show_until
+from cli.running.parts import Parts, choose_devices
+from cli.running.services import find_services
 from infra.files import make_private_folder
 from infra.processes import Supervisor, set_title
 from infra.settings import Settings

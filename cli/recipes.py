@@ -8,8 +8,8 @@ import typer
 
 from cli.compose import stacked
 from cli.failure import CommandFailed
-from cli.fleet import open_client
 from cli.output import print_json, print_table
+from cli.speaking.fleet import open_client
 from infra.settings import Settings
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="List, show, keep, draw and delete recipes.")

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from cli.failure import CommandFailed
-from cli.fleet import open_client
 from cli.output import age, plain, print_json, print_table, size
-from cli.pictures import write_picture
+from cli.speaking.fleet import open_client
+from cli.speaking.pictures import write_picture
 from client.client import Client
 from client.views import ResultView
 from infra.settings import Settings

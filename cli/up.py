@@ -13,11 +13,11 @@ from rich.console import Console
 
 from broker_api.auth.keys import ensure_first_key
 from cli.failure import CommandFailed
-from cli.first_picture import draw_first_picture, wait_until_ready
-from cli.fleet import fleet_url, local_url
-from cli.folders import model_folders
-from cli.live_state import show_until
-from cli.parts import Parts, choose_devices
+from cli.running.first_picture import draw_first_picture, wait_until_ready
+from cli.running.folders import model_folders
+from cli.running.live_state import show_until
+from cli.running.parts import Parts, choose_devices
+from cli.speaking.fleet import fleet_url, local_url
 from client.client import Client
 from infra.database import connect, migrate
 from infra.embedded.errors import EmbeddedError

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.drawing import draw, picture
 from cli.generate import AsJson, Format, Hardware, Output
-from cli.pictures import Target
+from cli.speaking.drawing import draw, picture
+from cli.speaking.pictures import Target
 from client.client import Client
 
 

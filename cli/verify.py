@@ -14,10 +14,10 @@ from typing import Annotated, Final, NamedTuple
 import typer
 
 from cli.failure import CommandFailed
-from cli.first_picture import wait_until_ready
-from cli.fleet import open_client
-from cli.folders import model_folders
 from cli.output import plain, print_json, print_table
+from cli.running.first_picture import wait_until_ready
+from cli.running.folders import model_folders
+from cli.speaking.fleet import open_client
 from cli.verification.cases import Case, Pixels, cases
 from cli.verification.checks import decoded, problem_of
 from client.client import Client

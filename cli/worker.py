@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.failure import CommandFailed
-from cli.services import find_services
+from cli.running.services import find_services
 from infra.logging import configure_logging
 from infra.settings import Settings
 from workers.celery_worker import run_worker

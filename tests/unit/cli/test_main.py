@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from cli.fleet import fleet_key, fleet_url
-from cli.folders import model_folders
 from cli.main import VERBS
 from cli.output import plain, size
+from cli.running.folders import model_folders
+from cli.speaking.fleet import fleet_key, fleet_url
 from infra.settings import Settings
 
 

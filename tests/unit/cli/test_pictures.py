@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from cli.failure import CommandFailed
-from cli.pictures import PictureFormat, Target, write_picture
+from cli.speaking.pictures import PictureFormat, Target, write_picture
 from jobs.contract import JobView
 
 NOW = "2026-01-01T00:00:00Z"

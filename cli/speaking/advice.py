@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from cli.fleet import open_client
 from cli.output import print_json, print_table
+from cli.speaking.fleet import open_client
 from client.views import Recommendations
 from infra.settings import Settings
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from cli.fleet import open_client
 from cli.output import print_json, print_table, size
+from cli.speaking.fleet import open_client
 from client.shelves import Shelves
 from infra.settings import Settings
 

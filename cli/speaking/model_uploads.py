@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from cli.failure import CommandFailed
-from cli.fleet import open_client
 from cli.output import plain, print_json
+from cli.speaking.fleet import open_client
 from client.client import Client
 from client.errors import Invalid
 from client.pull_views import TakenInView

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import psycopg
 
 from cli.failure import CommandFailed
-from cli.services import find_database
+from cli.running.services import find_database
 from infra.database import Connection, DatabaseUrlInvalid, connect
 from infra.settings import Settings
 

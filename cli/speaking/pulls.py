@@ -16,8 +16,8 @@ from rich.progress import (
 )
 
 from cli.failure import CommandFailed
-from cli.fleet import open_client
 from cli.output import plain, print_json
+from cli.speaking.fleet import open_client
 from client.pull_views import DownloadView, LookupView
 from infra.settings import Settings
 from models_registry.entries import Kind

@@ -9,10 +9,10 @@ from typing import Any
 import typer
 
 from cli.failure import CommandFailed
-from cli.fleet import open_client
-from cli.following import follow, outcome
 from cli.output import print_json
-from cli.pictures import Target, write_picture
+from cli.speaking.fleet import open_client
+from cli.speaking.following import follow, outcome
+from cli.speaking.pictures import Target, write_picture
 from client.client import Client
 from client.errors import ClientError
 from infra.settings import Settings

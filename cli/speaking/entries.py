@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from cli.failure import CommandFailed
-from cli.fleet import open_client
 from cli.output import age, print_json, print_table, size
+from cli.speaking.fleet import open_client
 from client.library import EntryView, Library, Shelf, Uses
 from infra.settings import Settings
 
