@@ -60,6 +60,7 @@ _OF_CLASSES: Final[Mapping[str, Callable[[Config, Reads], Findings]]] = MappingP
         "ControlNetModel": controlnets.from_unet_folder,
         "SD3ControlNetModel": controlnets.from_sd3_folder,
         "FluxControlNetModel": controlnets.from_flux_folder,
+        "QwenImageControlNetModel": controlnets.from_qwenimage_folder,
         "AutoencoderKL": vaes.from_folder,
         "AutoencoderTiny": vaes.tiny_from_folder,
     }

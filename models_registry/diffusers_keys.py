@@ -82,6 +82,9 @@ QWENIMAGE_TRANSFORMER_KEYS = _DIFFUSERS_KEYS | _words(
     """
 )
 
+#: Published ones have been made from a transformer, and kept all of its settings.
+QWENIMAGE_CONTROLNET_KEYS = QWENIMAGE_TRANSFORMER_KEYS | _words("extra_condition_channels")
+
 QWENIMAGE_VAE_KEYS = _DIFFUSERS_KEYS | _words(
     """
     attn_scales base_dim dim_mult dropout input_channels latents_mean latents_std num_res_blocks temperal_downsample

@@ -269,12 +269,10 @@ _QWENIMAGE: Final = FamilyFacts(
     title="Qwen-Image",
     variants=MappingProxyType(
         {
-            BASE: VariantFacts(
-                "Qwen-Image", _ANY, 50, 4.0, "Euler", prediction=Prediction.FLOW, takes_controlnets=False
-            ),
+            BASE: VariantFacts("Qwen-Image", _ANY, 50, 4.0, "Euler", prediction=Prediction.FLOW),
         }
     ),
-    adapters=frozenset({Kind.LORA}),
+    adapters=frozenset({Kind.LORA, Kind.CONTROLNET}),
     size_step=16,
     min_side=64,
     max_side=2048,

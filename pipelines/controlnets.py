@@ -16,11 +16,12 @@ from pipelines.reading import CONFIG, check_component, name_failure, quieten, re
 _UNREAD: Mapping[str, str] = MappingProxyType(
     {
         "extra_conditioning_channels": "reads a mask beside its control picture",
+        "extra_condition_channels": "reads a mask beside its control picture",
         "num_mode": "is several ControlNets in one, of which a job cannot name one",
     }
 )
 #: One for the denoisers of each kind.
-_CLASSES = frozenset({"ControlNetModel", "SD3ControlNetModel", "FluxControlNetModel"})
+_CLASSES = frozenset({"ControlNetModel", "SD3ControlNetModel", "FluxControlNetModel", "QwenImageControlNetModel"})
 
 
 def load_controlnet(entry: ModelEntry, device: torch.device, dtype: torch.dtype) -> Any:

@@ -1,13 +1,20 @@
 """ControlNets: a diffusers folder; other layouts are recognised to be refused by name."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from models_registry.diffusers_classes import DIFFUSERS_WEIGHTS
-from models_registry.diffusers_keys import CONTROLNET_KEYS, FLUX_CONTROLNET_KEYS, SD3_CONTROLNET_KEYS
+from models_registry.diffusers_keys import (
+    CONTROLNET_KEYS,
+    FLUX_CONTROLNET_KEYS,
+    QWENIMAGE_CONTROLNET_KEYS,
+    SD3_CONTROLNET_KEYS,
+)
 from models_registry.entries import Kind
 from models_registry.families import FAMILIES
 from models_registry.findings import Findings, component
-from models_registry.kinds.checkpoints import flux, sd3, sdxl
+from models_registry.kinds.checkpoints import flux, qwenimage, sd3, sdxl
 from models_registry.kinds.unets import REFINER_TEXT_WIDTH, family_of, refuse_extras
 from models_registry.reading.bounded_files import Reads
 from models_registry.reading.configs import Config
@@ -18,8 +25,15 @@ from models_registry.refusals import Unrecognised
 _ORIGINAL: Final = ("control_model.", "lllite_", "adapter.body.")
 _DIFFUSERS: Final = "controlnet_cond_embedding."
 _TRANSFORMER: Final = "controlnet_blocks."
-#: Settings of networks that read more than a control picture.
-_EXTRAS: Final = ("num_mode", "conditioning_embedding_channels", "extra_conditioning_channels")
+#: Settings of networks that read more than a control picture → the family that has them.
+_EXTRAS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "num_mode": "flux",
+        "conditioning_embedding_channels": "flux",
+        "extra_conditioning_channels": "sd3",
+        "extra_condition_channels": "qwenimage",
+    }
+)
 
 
 class _Read(NamedTuple):
@@ -77,6 +91,17 @@ def from_flux_folder(config: Config, reads: Reads) -> Findings:
     return _findings(config, weights, _Read("flux", channels // flux.PACKED, text_width, width))
 
 
+def from_qwenimage_folder(config: Config, reads: Reads) -> Findings:
+    """Read a folder of a `QwenImageControlNetModel`."""
+    config.only(QWENIMAGE_CONTROLNET_KEYS)
+    _refuse_extras(config)
+    channels, width = config.whole("in_channels", 64), qwenimage.inner_width(config)
+    weights = read_weights(config.path.parent, DIFFUSERS_WEIGHTS, reads)
+    check_shape(weights, ("controlnet_x_embedder.weight",), (width, channels))
+    text_width = config.whole("joint_attention_dim", 3584)
+    return _findings(config, weights, _Read("qwenimage", channels // qwenimage.PACKED, text_width, width))
+
+
 def from_file(header: Header, _: Reads) -> Findings | None:
     """Raise `Unrecognised` for a ControlNet that is one file; None for what is none."""
     if any(name.startswith(_ORIGINAL) for name in header.tensors):
@@ -91,12 +116,11 @@ def from_file(header: Header, _: Reads) -> Findings | None:
 
 
 def _refuse_extras(config: Config) -> None:
-    for key in _EXTRAS:
+    for key, family in _EXTRAS.items():
         if config.values.get(key) not in (None, 0):
-            title = FAMILIES["sd3" if key == "extra_conditioning_channels" else "flux"].title
             raise Unrecognised(
                 config.path,
-                f"is a ControlNet for {title} that wants more than a picture ({key}), which is not supported yet",
+                f"is a ControlNet for {FAMILIES[family].title} that wants more than a picture ({key}), which is not supported yet",
             )
 
 

@@ -3,7 +3,7 @@
 As in FLUX.1, four latents lie in one token. Under guidance each step is two calls, because the prompts differ in length.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
@@ -21,6 +21,7 @@ from pipelines.families.base import Family
 from pipelines.families.flux import unpacked
 from pipelines.families.pipes import PipeKey
 from pipelines.families.plan import Plan
+from pipelines.families.qwenimage_pipes import QwenImageControlNetInpaint, QwenImageControlNetRedraw, SeveralControlNets
 from pipelines.tasks.planning import plan_task
 from pipelines.tasks.setting import strength_by_levels
 
@@ -39,6 +40,9 @@ class QwenImage(Family):
             PipeKey("txt2img", controlled=False): "QwenImagePipeline",
             PipeKey("img2img", controlled=False): "QwenImageImg2ImgPipeline",
             PipeKey("inpaint", controlled=False): "QwenImageInpaintPipeline",
+            PipeKey("txt2img", controlled=True): "QwenImageControlNetPipeline",
+            PipeKey("img2img", controlled=True): QwenImageControlNetRedraw,
+            PipeKey("inpaint", controlled=True): QwenImageControlNetInpaint,
         }
     )
 
@@ -56,6 +60,8 @@ class QwenImage(Family):
             arguments={**arguments, "true_cfg_scale": scale, "max_sequence_length": _MOST},
             strength=strength_by_levels(self._spec(parameters).calls_per_step),
             sized=frozenset({"txt2img", "img2img", "inpaint"}),
+            plain_controls=frozenset(),
+            together=_together,
             spatial=self._spatial,
         )
         return plan_task(parameters, setting)
@@ -97,3 +103,9 @@ def _encode(pipe: Any, text: str) -> torch.Tensor:
     hidden = encoder.model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, use_cache=False)[0]
     said: torch.Tensor = hidden[:, chat.longest - _MOST :]
     return said
+
+
+def _together(networks: Sequence[Any]) -> tuple[Any, Mapping[str, Any]]:
+    if len({len(each.controlnet_blocks) for each in networks}) > 1:
+        raise DrawingFailed("these ControlNets have different numbers of layers: what they say cannot be added up")
+    return SeveralControlNets(list(networks)), {}

@@ -14,6 +14,7 @@ import transformers
 from safetensors.torch import save_file
 
 from tests.tiny.qwen import qwen_tokenizer
+from tests.tiny.transformers import save_network
 
 #: The libraries ship no types for these calls.
 _DIFFUSERS: Any = diffusers
@@ -59,6 +60,11 @@ def build_lora(path: Path, seed: int = 3) -> Path:
     return path
 
 
+def build_controlnet(folder: Path, seed: int = 2, layers: int = 1) -> Path:
+    """Save a ControlNet for Qwen-Image."""
+    return save_network(folder, seed, lambda: _DIFFUSERS.QwenImageControlNetModel(**_config(), num_layers=layers))
+
+
 #: By family and `ModelEntry.variant`.
 BUILDERS: Final[Mapping[tuple[str, str], Callable[[Path], Path]]] = MappingProxyType(
     {("qwenimage", "base"): build_qwenimage}
@@ -66,16 +72,19 @@ BUILDERS: Final[Mapping[tuple[str, str], Callable[[Path], Path]]] = MappingProxy
 
 
 def _transformer() -> Any:
-    return _DIFFUSERS.QwenImageTransformer2DModel(
-        patch_size=2,
-        in_channels=4 * CHANNELS,
-        out_channels=CHANNELS,
-        num_layers=2,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=TEXT,
-        axes_dims_rope=(4, 6, 6),
-    )
+    return _DIFFUSERS.QwenImageTransformer2DModel(**_config(), num_layers=2)
+
+
+def _config() -> dict[str, Any]:
+    return {
+        "patch_size": 2,
+        "in_channels": 4 * CHANNELS,
+        "out_channels": CHANNELS,
+        "attention_head_dim": 16,
+        "num_attention_heads": 2,
+        "joint_attention_dim": TEXT,
+        "axes_dims_rope": (4, 6, 6),
+    }
 
 
 def _vae() -> Any:

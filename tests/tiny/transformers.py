@@ -78,12 +78,12 @@ def build_flux_depth(folder: Path) -> Path:
 
 def build_sd3_controlnet(folder: Path, seed: int = 2) -> Path:
     """Save a ControlNet for Stable Diffusion 3 Medium."""
-    return _save_network(folder, seed, lambda: _DIFFUSERS.SD3ControlNetModel(**_sd3_config(), num_layers=1))
+    return save_network(folder, seed, lambda: _DIFFUSERS.SD3ControlNetModel(**_sd3_config(), num_layers=1))
 
 
 def build_flux_controlnet(folder: Path, seed: int = 2) -> Path:
     """Save a ControlNet for FLUX.1 dev."""
-    return _save_network(
+    return save_network(
         folder,
         seed,
         lambda: _DIFFUSERS.FluxControlNetModel(**_flux_config(guidance_embeds=True), num_layers=1, num_single_layers=1),
@@ -195,7 +195,8 @@ def _flux_config(**changes: Any) -> dict[str, Any]:
     }
 
 
-def _save_network(folder: Path, seed: int, make: Callable[[], Any]) -> Path:
+def save_network(folder: Path, seed: int, make: Callable[[], Any]) -> Path:
+    """Save a ControlNet that says something."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = make()

@@ -49,6 +49,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     unets.build_sdxl_controlnet(folder / "tiny-sdxl-control")
     flows.build_sd3_controlnet(folder / "tiny-sd3-control")
     flows.build_flux_controlnet(folder / "tiny-flux-control")
+    qwenimage.build_controlnet(folder / "tiny-qwenimage-control")
     for name in ("tiny-sd3-medium", "tiny-flux-dev"):
         flows.build_lora(folder / name, folder / f"{name}-lora.safetensors")
     for name in ("tiny-flux2-klein", "tiny-flux2-dev"):

@@ -81,9 +81,10 @@ _PIPES: Mapping[tuple[str, str, bool], str] = MappingProxyType(
         ("qwenimage", "txt2img", False): "QwenImagePipeline",
         ("qwenimage", "img2img", False): "QwenImageImg2ImgPipeline",
         ("qwenimage", "inpaint", False): "QwenImageInpaintPipeline",
+        ("qwenimage", "txt2img", True): "QwenImageControlNetPipeline",
     }
 )
-_NETWORKS = {"sd3": "SD3ControlNetModel", "flux": "FluxControlNetModel"}
+_NETWORKS = {"sd3": "SD3ControlNetModel", "flux": "FluxControlNetModel", "qwenimage": "QwenImageControlNetModel"}
 
 
 class PlainFlows:
@@ -173,6 +174,9 @@ class PlainFlows:
                 cls = getattr(diffusers, _NETWORKS[kind])
                 read = [cls.from_pretrained(self._folder / name) for name in networks]
                 extra["controlnet"] = read[0] if len(read) == 1 else read
+                if kind == "qwenimage" and len(read) > 1:
+                    # It takes one network alone, for several pictures.
+                    extra["controlnet"] = _DIFFUSERS.QwenImageMultiControlNetModel(read[:1])
             if kind == "sd3" and not (self._folder / wanted.model / "text_encoder_3").exists():
                 extra |= {"text_encoder_3": None, "tokenizer_3": None}
             pipe = getattr(diffusers, _PIPES[kind, task, bool(networks)]).from_pretrained(

@@ -69,6 +69,15 @@ def test_what_is_wrong_is_named(
         load_controlnet(entry, _CPU, torch.float32)
 
 
+@pytest.mark.parametrize("setting", ["extra_conditioning_channels", "extra_condition_channels"])
+def test_one_that_reads_a_mask_is_refused(entry: ModelEntry, setting: str) -> None:
+    """By whatever name its class has for it."""
+    path = entry.path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), setting: 1}))
+    with pytest.raises(ModelDamaged, match="reads a mask"):
+        load_controlnet(entry, _CPU, torch.float32)
+
+
 def test_pickled_weights_are_not_read(entry: ModelEntry) -> None:
     """A folder that holds a pickle alone counts as one without weights."""
     (entry.path / _WEIGHTS).rename(entry.path / "diffusion_pytorch_model.bin")

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from jobs.contract import DiffusionJob, parse_parameters
 from jobs.errors import DrawingFailed, ModelDamaged
@@ -23,7 +24,7 @@ from tests.contracts.pipelines.running import Result, end, take_step
 from tests.contracts.pipelines.zimage_calls import PlainZImage
 from tests.tiny import flux2, zimage
 from tests.tiny import transformers as tiny
-from tests.tiny.qwenimage import build_qwenimage
+from tests.tiny.qwenimage import build_controlnet, build_qwenimage
 
 _INPAINT = {"task": "inpaint", "image": SOURCE, "mask": HOLE, "mask_blur": 0}
 _IMG2IMG = {"task": "img2img", "image": SOURCE, "strength": 0.6}
@@ -108,6 +109,11 @@ _CASES: Mapping[str, dict[str, Any]] = {
     "qwenimage, img2img": {"model": "qwenimage", **_IMG2IMG},
     "qwenimage, inpaint": {"model": "qwenimage", **_INPAINT},
     "qwenimage, inpaint half": {"model": "qwenimage", **_INPAINT, "strength": 0.6},
+    "qwenimage, control": {"model": "qwenimage", "controls": [_control("qwenimage-control-0", start=0.25)]},
+    "qwenimage, two controls": {
+        "model": "qwenimage",
+        "controls": [{**control, "model": "qwenimage-control-0"} for control in _two("qwenimage")],
+    },
     "qwenimage, hires latent": {"model": "qwenimage", "hires": {"scale": 2.0, "strength": 0.6}},
 }
 #: Draw with diffusers alone.
@@ -170,7 +176,11 @@ def _build(folder: Path) -> list[ModelEntry]:
         entry_of(build_qwenimage(folder / "qwenimage"), "qwenimage", "base"),
     ]
     for place in (0, 1):
-        for family, build in (("sd3", tiny.build_sd3_controlnet), ("flux", tiny.build_flux_controlnet)):
+        for family, build in (
+            ("sd3", tiny.build_sd3_controlnet),
+            ("flux", tiny.build_flux_controlnet),
+            ("qwenimage", build_controlnet),
+        ):
             path = build(folder / f"{family}-control-{place}", 2 + place)
             entries.append(entry_of(path, family, "", Kind.CONTROLNET, f"{place + 1}{family[0]}"[:1]))
     return entries
@@ -286,21 +296,76 @@ def test_second_order_goes_round_twice_a_step(models: Models, model: str, task: 
     assert np.corrcoef(heun.latents.ravel(), euler.latents.ravel())[0, 1] > 0.9
 
 
+@pytest.mark.parametrize("model", ["sd3-medium", "qwenimage"])
 @pytest.mark.parametrize("task", [_IMG2IMG, {**_INPAINT, "strength": 0.6}], ids=["img2img", "inpaint"])
-def test_control_over_a_picture_is_that_of_no_control_at_weight_nothing(models: Models, task: dict[str, Any]) -> None:
-    """Diffusers has no such pipeline for Stable Diffusion 3: ours adds to the plain task what the ControlNet says, and nothing else."""
-    wanted = {"model": "sd3-medium", **task}
+def test_control_over_a_picture_is_that_of_no_control_at_weight_nothing(
+    models: Models, model: str, task: dict[str, Any]
+) -> None:
+    """Where diffusers has no such pipeline, ours adds to the plain task what the ControlNet says, and nothing else."""
+    family, wanted = models.families[model], {"model": model, **task}
+    network = f"{family.name}-control-0"
     without = models.draw(_parameters(wanted))
-    silent = _parameters(wanted, controls=[_control("sd3-control-0", scale=0.0)])
+    silent = _parameters(wanted, controls=[_control(network, scale=0.0)])
     assert models.draw(silent).same(without)
-    heard = _parameters(wanted, controls=[_control("sd3-control-0")])
+    heard = _parameters(wanted, controls=[_control(network)])
     right = models.draw(heard)
     assert not right.same(without)
     kept = models.prepare(heard)
-    take_step(models.families["sd3-medium"], [kept])
+    take_step(family, [kept])
     checkpoint = kept.checkpoint()
     kept.close()
-    assert end(models.families["sd3-medium"], models.prepare(heard, resume=checkpoint)).same(right)
+    assert end(family, models.prepare(heard, resume=checkpoint)).same(right)
+
+
+def _heard(models: Models, wanted: DiffusionJob) -> list[tuple[float, torch.Tensor]]:
+    """Return how strongly the ControlNet of a job for Qwen-Image is asked, and its picture as it is shown, at each of its calls."""
+    network = models.families["qwenimage"].shelf.take(models.inputs.model(Kind.CONTROLNET, "qwenimage-control-0"))
+    heard: list[tuple[float, torch.Tensor]] = []
+    hook = network.register_forward_pre_hook(
+        lambda _network, _args, told: heard.append((told["conditioning_scale"], told["controlnet_cond"])),
+        with_kwargs=True,
+    )
+    models.draw(wanted)
+    hook.remove()
+    return heard
+
+
+@pytest.mark.parametrize("task", [_IMG2IMG, {**_INPAINT, "strength": 0.6}], ids=["img2img", "inpaint"])
+def test_control_over_a_picture_is_asked_as_from_noise(
+    models: Models, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a round, between its start and its end, and about the same latents where their noise is left out."""
+    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda found, _generator=None: found.mean)
+    controls = [_control("qwenimage-control-0", start=0.3, end=0.7)]
+    from_noise = _heard(models, _parameters({"model": "qwenimage", "steps": 3}, controls=controls))
+    over = _heard(models, _parameters({"model": "qwenimage", **task}, controls=controls))
+    assert [scale for scale, _ in over] == [scale for scale, _ in from_noise] == [0.0, 0.9, 0.0]
+    for (_, shown), (_, right) in zip(over, from_noise, strict=True):
+        assert torch.equal(shown, right)
+
+
+@pytest.mark.parametrize("upscaler", ["latent", "lanczos"])
+def test_control_of_a_second_pass_is_shown_at_its_size(models: Models, upscaler: str) -> None:
+    """As many tokens as the pass draws, at each of its rounds."""
+    hires = {"scale": 2.0, "strength": 0.6, "upscaler": upscaler}
+    heard = _heard(
+        models, _parameters({"model": "qwenimage", "hires": hires}, controls=[_control("qwenimage-control-0")])
+    )
+    tokens = WIDTH * HEIGHT // 16**2
+    assert [shown.shape[1] for _, shown in heard] == [tokens] * 5 + [4 * tokens] * 3
+
+
+def test_controls_of_several_networks_add_up(models: Models, tmp_path: Path) -> None:
+    """Also where diffusers takes one network alone; those that cannot be added are refused."""
+    one, other = _two("qwenimage")
+    wanted = {"model": "qwenimage", **_IMG2IMG}
+    alone = models.draw(_parameters(wanted, controls=[one]))
+    assert models.draw(_parameters(wanted, controls=[one, {**other, "scale": 0.0}])).same(alone)
+    assert not models.draw(_parameters(wanted, controls=[one, other])).same(alone)
+    deep = entry_of(build_controlnet(tmp_path / "deep", layers=2), "qwenimage", "", Kind.CONTROLNET, "d")
+    inputs = Inputs({**models.inputs.models, deep.ref: deep}, models.inputs.pictures)
+    with pytest.raises(DrawingFailed, match="different numbers of layers"):
+        models.families["qwenimage"].prepare(_parameters(wanted, controls=[one, _control("deep")]), 0, inputs)
 
 
 @pytest.mark.parametrize("case", ["sd3", "flux dev"])

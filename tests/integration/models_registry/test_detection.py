@@ -98,6 +98,7 @@ def test_known_keys_are_those_of_the_installed_libraries() -> None:
     assert keys(maker.ControlNetModel) <= diffusers_keys.CONTROLNET_KEYS
     assert keys(maker.SD3ControlNetModel) <= diffusers_keys.SD3_CONTROLNET_KEYS
     assert keys(maker.FluxControlNetModel) <= diffusers_keys.FLUX_CONTROLNET_KEYS
+    assert keys(maker.QwenImageControlNetModel) <= diffusers_keys.QWENIMAGE_CONTROLNET_KEYS
     assert set(CLIPTextConfig().to_dict()) <= diffusers_keys.CLIP_TEXT_KEYS
     assert set(T5Config().to_dict()) <= diffusers_keys.T5_KEYS
     assert set(Qwen3Config().to_dict()) <= diffusers_keys.QWEN3_KEYS

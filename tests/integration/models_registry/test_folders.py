@@ -575,6 +575,13 @@ NETWORKS: dict[str, tuple[Build, Build, str]] = {
     "sdxl": (unets.build_sdxl_controlnet, unets.build_sdxl, "sdxl"),
     "sd3": (transformers.build_sd3_controlnet, transformers.build_sd3_medium, "sd3"),
     "flux": (transformers.build_flux_controlnet, transformers.build_flux_dev, "flux"),
+    "qwenimage": (qwenimage.build_controlnet, qwenimage.build_qwenimage, "qwenimage"),
+}
+#: What a network has that reads more than a picture.
+EXTRAS = {
+    "sd3": "extra_conditioning_channels",
+    "flux": "num_mode",
+    "qwenimage": "extra_condition_channels",
 }
 
 
@@ -588,8 +595,8 @@ def test_detect_recognises_controlnets(copy: Copy, name: str) -> None:
     assert (control.kind, control.family) == (Kind.CONTROLNET, family)
     for fact in ("text_width", "width", "latent_channels"):
         assert getattr(control, fact) == getattr(checkpoint, fact)
-    if name in {"sd3", "flux"}:
-        extra = {"sd3": "extra_conditioning_channels", "flux": "num_mode"}[name]
+    extra = EXTRAS.get(name)
+    if extra is not None:
         change(control.path / "config.json", **{extra: 1})
         with pytest.raises(ModelRefused) as caught:
             detect(control.path, Reads())

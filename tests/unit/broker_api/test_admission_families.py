@@ -230,9 +230,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
     "a VAE of FLUX for Qwen-Image": (
         {"model": "qwenimage-base", "vae": "flux-vae"}, "family_mismatch", "vae", ("a VAE for FLUX.1", "is Qwen-Image"),
     ),
-    "a ControlNet for Qwen-Image": (
-        {"model": "qwenimage-base", "controls": [{"image": REF, "model": "qwenimage-net"}]},
-        "option_unsupported", "controls", ("Qwen-Image", "cannot be guided"),
+    "a ControlNet of FLUX for Qwen-Image": (
+        {"model": "qwenimage-base", "controls": [{"image": REF, "model": "flux-net"}]},
+        "family_mismatch", "controls.0.model", ("a ControlNet for FLUX.1", "is Qwen-Image"),
+    ),
+    "a ControlNet of Qwen-Image for FLUX": (
+        {"model": "flux-dev", "controls": [{"image": REF, "model": "qwenimage-net"}]},
+        "family_mismatch", "controls.0.model", ("a ControlNet for Qwen-Image", "is FLUX.1"),
     ),
     "an embedding for Qwen-Image": (
         {"model": "qwenimage-base", "embeddings": ["sdxl-word"]}, "family_mismatch", "embeddings.0", ("for SDXL", "is Qwen-Image"),
