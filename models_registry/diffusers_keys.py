@@ -208,7 +208,7 @@ SCHEDULER_KEYS = _DIFFUSERS_KEYS | _words(
     """
 )
 
-#: A `chat_template` is a program, which nobody here runs: see `models_registry.vocabularies.qwen.CHATS`.
+#: A `chat_template` is a program, which nobody here runs: see `models_registry.vocabularies.chats.CHATS`.
 TOKENIZER_CONFIG_KEYS = _words(
     """
     add_bos_token add_eos_token add_prefix_space added_tokens_decoder additional_special_tokens backend bos_token

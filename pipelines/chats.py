@@ -7,7 +7,7 @@ import torch
 
 from jobs.errors import DrawingFailed
 from jobs.prompts.attention import unmarked
-from models_registry.vocabularies.qwen import Chat
+from models_registry.vocabularies.chats import Chat
 
 
 def chat_embeddings(

@@ -15,6 +15,7 @@ from jobs.prompts.windows import lay, parts
 from models_registry.entries import Layout, ModelEntry
 from models_registry.kinds.single_files import config_folder
 from models_registry.refusals import ModelRefused
+from models_registry.vocabularies.chats import CHATS, Chat, count_in_chat, room_of
 from models_registry.vocabularies.clip import (
     Vocabulary,
     find_merges,
@@ -24,7 +25,7 @@ from models_registry.vocabularies.clip import (
 )
 from models_registry.vocabularies.mistral import CHAT as MISTRAL_CHAT
 from models_registry.vocabularies.mistral import read_mistral_tokenizer
-from models_registry.vocabularies.qwen import CHATS, Chat, count_in_chat, read_qwen_tokenizer, room_of
+from models_registry.vocabularies.qwen import read_qwen_tokenizer
 from models_registry.vocabularies.t5 import LONGEST, count_pieces, read_t5_tokenizer
 
 log = get_logger(__name__)

@@ -2,16 +2,15 @@
 
 import gzip
 import importlib.util
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from models_registry.reading.bounded_files import Reads, read_small
 from models_registry.refusals import ConfigInvalid
+from models_registry.vocabularies.files import read_object, read_text
 
 START: Final = "<|startoftext|>"
 END: Final = "<|endoftext|>"
@@ -19,8 +18,6 @@ END: Final = "<|endoftext|>"
 LENGTH: Final = 77
 #: One before the words of a window, one behind them.
 MARKS: Final = 2
-#: The published vocabulary takes 2 MB as JSON.
-LARGEST_FILE: Final = 32 * 1024**2
 #: Packages that ship CLIP's merges as published; they are read, not imported.
 _PACKAGES: Final = ("open_clip", "clip")
 _MERGES: Final = "bpe_simple_vocab_16e6.txt.gz"
@@ -67,15 +64,15 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     """Read the vocabulary of a tokenizer's folder (`tokenizer.json`, or `vocab.json` and `merges.txt`), raising `ConfigInvalid`."""
     whole = folder / "tokenizer.json"
     if whole.is_file():
-        model = _object(whole).get("model")
+        model = read_object(whole).get("model")
         if not isinstance(model, dict):
             raise ConfigInvalid(whole, "has no model")
         vocab, merges, path = model.get("vocab"), model.get("merges"), whole
     else:
         path = folder / "vocab.json"
-        vocab, merges = _object(path), _text(folder / "merges.txt").splitlines()[1:]
+        vocab, merges = read_object(path), read_text(folder / "merges.txt").splitlines()[1:]
     settings = folder / "tokenizer_config.json"
-    length = _object(settings).get("model_max_length") if settings.is_file() else None
+    length = read_object(settings).get("model_max_length") if settings.is_file() else None
     room = min(length, LENGTH) - MARKS if isinstance(length, int) and length > MARKS else LENGTH - MARKS
     return Vocabulary(_checked_words(vocab, path), _checked_pairs(merges, path), room)
 
@@ -106,23 +103,6 @@ def byte_symbols() -> list[str]:
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [byte for byte in range(256) if byte not in visible]
     return [chr(byte) for byte in visible] + [chr(256 + place) for place in range(len(hidden))]
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_small(path, LARGEST_FILE, Reads()).decode()
-    except UnicodeDecodeError:
-        raise ConfigInvalid(path, "is not UTF-8") from None
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(_text(path))
-    except (ValueError, RecursionError):
-        raise ConfigInvalid(path, "is not JSON") from None
-    if not isinstance(found, dict):
-        raise ConfigInvalid(path, "is not an object")
-    return found
 
 
 def _checked_words(vocab: object, path: Path) -> dict[str, int]:

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tokenizers import Regex, Tokenizer, pre_tokenizers
-from tokenizers.models import BPE
+from tokenizers import Tokenizer
 
-from models_registry.refusals import ConfigInvalid
-from models_registry.vocabularies.clip import read_vocabulary
-from models_registry.vocabularies.qwen import Chat, listed_marks, read_object
+from models_registry.vocabularies.byte_level import byte_level_tokenizer
+from models_registry.vocabularies.chats import Chat
+from models_registry.vocabularies.files import read_object
 
 #: The system's line is the one that diffusers ships, with its end of line.
 CHAT: Final = Chat(
@@ -42,22 +41,9 @@ def read_mistral_tokenizer(folder: Path) -> Tokenizer | None:
     # A stranger's expression might never end: only known ones are run.
     if rule not in WORDS or held.get("normalizer") is not None:
         return None
-    vocabulary = read_vocabulary(folder)
-    whole = held["model"].get("ignore_merges") is True
-    try:
-        made = Tokenizer(BPE(vocab=vocabulary.vocab, merges=vocabulary.merges, ignore_merges=whole))
-        made.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(rule), behavior="isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
-        made.add_tokens(listed_marks(folder))
-    except ConfigInvalid:
-        raise
-    except Exception as error:  # noqa: BLE001 - the library raises nothing narrower
-        raise ConfigInvalid(folder, f"holds no vocabulary of Mistral: {error}") from None
-    return made
+    model = held.get("model")
+    whole = isinstance(model, dict) and model.get("ignore_merges") is True
+    return byte_level_tokenizer(folder, "Mistral", rule, ignore_merges=whole)
 
 
 def _rule(held: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,13 +10,11 @@ from typing import Any, Final
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import Unigram
 
-from models_registry.reading.bounded_files import Reads, read_small
 from models_registry.refusals import ConfigInvalid
+from models_registry.vocabularies.files import read_object
 
 #: Tokens of a prompt, the end mark among them: the models that read T5 were trained with no more.
 LONGEST: Final = 512
-#: The published vocabulary takes 2.4 MB as JSON.
-LARGEST_FILE: Final = 32 * 1024**2
 #: Of the three marks that every vocabulary of T5 begins with.
 _UNKNOWN: Final = 2
 #: Vocabularies without it have a hundred of these.
@@ -32,12 +29,7 @@ def read_t5_tokenizer(folder: Path) -> Tokenizer | None:
     path = folder / "tokenizer.json"
     if not path.is_file():
         return None
-    try:
-        held = json.loads(read_small(path, LARGEST_FILE, Reads()))
-    except (ValueError, RecursionError):
-        raise ConfigInvalid(path, "is not JSON") from None
-    if not isinstance(held, dict):
-        raise ConfigInvalid(path, "is not an object")
+    held = read_object(path)
     pieces, charsmap = _pieces(held, path), _charsmap(held, path)
     try:
         # A model's own rules are not taken over, as where it draws: all T5s have these.

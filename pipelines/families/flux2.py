@@ -16,7 +16,7 @@ from jobs.inputs import Inputs
 from models_registry.entries import ModelEntry
 from models_registry.families import is_guided
 from models_registry.vocabularies import mistral
-from models_registry.vocabularies.qwen import CHATS
+from models_registry.vocabularies.chats import CHATS
 from pipelines.adapters.keys import Component
 from pipelines.chats import chat_embeddings
 from pipelines.engine.engine import Counters

@@ -15,7 +15,7 @@ from jobs.errors import DrawingFailed
 from jobs.geometry import Size
 from jobs.inputs import Inputs
 from jobs.prompts.attention import unmarked
-from models_registry.vocabularies.qwen import CHATS
+from models_registry.vocabularies.chats import CHATS
 from pipelines.adapters.keys import Component
 from pipelines.families.base import Family
 from pipelines.families.flux import unpacked

@@ -13,7 +13,7 @@ import torch
 from jobs.contract import DiffusionJob
 from jobs.inputs import Inputs
 from models_registry.families import is_guided
-from models_registry.vocabularies.qwen import CHATS
+from models_registry.vocabularies.chats import CHATS
 from pipelines.adapters.keys import Component
 from pipelines.chats import chat_states
 from pipelines.families.base import Family

@@ -8,7 +8,7 @@ from models_registry.kinds.checkpoints.described import Described, Told, choose,
 from models_registry.kinds.parts import SCHEDULER, Configs
 from models_registry.reading.configs import Config
 from models_registry.refusals import ConfigInvalid, Unrecognised
-from models_registry.vocabularies.qwen import CHATS
+from models_registry.vocabularies.chats import CHATS
 
 TURBO: Final = "turbo"
 #: `zit` is what people call its Turbo for short.

@@ -18,8 +18,8 @@ from broker_api.admission.vocabularies import Reader, chat_reader, count_windows
 from jobs.errors import DrawingFailed
 from jobs.prompts.attention import unmarked
 from models_registry.refusals import ConfigInvalid
+from models_registry.vocabularies.chats import CHATS
 from models_registry.vocabularies.clip import find_merges, make_tokenizer, published_vocabulary, read_vocabulary
-from models_registry.vocabularies.qwen import CHATS
 from models_registry.vocabularies.t5 import LONGEST, count_pieces, read_t5_tokenizer
 from pipelines.adapters.embedding import Embedding
 from pipelines.original.tokenizer import clip_tokenizer

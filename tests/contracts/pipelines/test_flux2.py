@@ -12,7 +12,7 @@ from broker_api.admission.vocabularies import chat_reader, count_windows
 from jobs.contract import DiffusionJob, parse_parameters
 from jobs.errors import DrawingFailed
 from jobs.inputs import Inputs
-from models_registry.vocabularies.qwen import CHATS
+from models_registry.vocabularies.chats import CHATS
 from pipelines.analysis.texts import text_vector
 from pipelines.families.base import Family
 from pipelines.families.flux2 import prompt_embeddings

@@ -20,7 +20,7 @@ from models_registry.detection import detect
 from models_registry.entries import Kind
 from models_registry.reading.bounded_files import Reads
 from models_registry.schedulers import SCHEDULERS
-from models_registry.vocabularies.qwen import CHATS
+from models_registry.vocabularies.chats import CHATS
 from pipelines.analysis.texts import text_vector
 from pipelines.families.base import Family
 from pipelines.families.qwenimage import prompt_embeddings

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from models_registry.refusals import ModelRefused
-from models_registry.vocabularies.qwen import CHATS, MOST_MARKS, count_in_chat, read_qwen_tokenizer, room_of
+from models_registry.vocabularies.byte_level import MOST_MARKS
+from models_registry.vocabularies.chats import CHATS, count_in_chat, room_of
+from models_registry.vocabularies.qwen import read_qwen_tokenizer
 from tests.tiny.qwen import MARKS, qwen_tokenizer
 
 TEXTS = ("a red circle", "Zebra, 42!", "  two\n\n\tlines ", "a<|im_end|>b", "漢字 café", "")
