@@ -14,7 +14,7 @@ from models_registry.diffusers_keys import (
 from models_registry.entries import Kind
 from models_registry.families import FAMILIES
 from models_registry.findings import Findings, component
-from models_registry.kinds.checkpoints import flux, qwenimage, sd3, sdxl
+from models_registry.kinds.checkpoints import flux, sd3, sdxl
 from models_registry.kinds.unets import REFINER_TEXT_WIDTH, family_of, refuse_extras
 from models_registry.reading.bounded_files import Reads
 from models_registry.reading.configs import Config
@@ -83,23 +83,13 @@ def from_sd3_folder(config: Config, reads: Reads) -> Findings:
 def from_flux_folder(config: Config, reads: Reads) -> Findings:
     """Read a folder of a `FluxControlNetModel`."""
     config.only(FLUX_CONTROLNET_KEYS)
-    _refuse_extras(config)
-    channels, width = config.whole("in_channels", 64), flux.inner_width(config)
-    weights = read_weights(config.path.parent, DIFFUSERS_WEIGHTS, reads)
-    check_shape(weights, ("controlnet_x_embedder.weight",), (width, channels))
-    text_width = config.whole("joint_attention_dim", 4096)
-    return _findings(config, weights, _Read("flux", channels // flux.PACKED, text_width, width))
+    return _from_packed(config, reads, "flux", 4096)
 
 
 def from_qwenimage_folder(config: Config, reads: Reads) -> Findings:
     """Read a folder of a `QwenImageControlNetModel`."""
     config.only(QWENIMAGE_CONTROLNET_KEYS)
-    _refuse_extras(config)
-    channels, width = config.whole("in_channels", 64), qwenimage.inner_width(config)
-    weights = read_weights(config.path.parent, DIFFUSERS_WEIGHTS, reads)
-    check_shape(weights, ("controlnet_x_embedder.weight",), (width, channels))
-    text_width = config.whole("joint_attention_dim", 3584)
-    return _findings(config, weights, _Read("qwenimage", channels // qwenimage.PACKED, text_width, width))
+    return _from_packed(config, reads, "qwenimage", 3584)
 
 
 def from_file(header: Header, _: Reads) -> Findings | None:
@@ -113,6 +103,16 @@ def from_file(header: Header, _: Reads) -> Findings | None:
             header.path, f"is a ControlNet without its config.json; put both into a folder, as {DIFFUSERS_WEIGHTS}"
         )
     return None
+
+
+def _from_packed(config: Config, reads: Reads, family: str, text_width: int) -> Findings:
+    """Read a network that sees its latents in tokens of four; `text_width` is what its class has where nothing is said."""
+    _refuse_extras(config)
+    channels, width = config.whole("in_channels", 64), flux.inner_width(config)
+    weights = read_weights(config.path.parent, DIFFUSERS_WEIGHTS, reads)
+    check_shape(weights, ("controlnet_x_embedder.weight",), (width, channels))
+    read = _Read(family, channels // flux.PACKED, config.whole("joint_attention_dim", text_width), width)
+    return _findings(config, weights, read)
 
 
 def _refuse_extras(config: Config) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from jobs.contract import DiffusionJob
+from jobs.contract import DiffusionJob, parse_parameters
 from models_registry.entries import Kind, Layout, ModelEntry
 from tests.contracts.pipelines.running import Result
 
@@ -44,6 +44,22 @@ def png(picture: Image.Image) -> bytes:
     file = io.BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()
+
+
+def job_of(own: Mapping[str, Any], changes: Mapping[str, Any]) -> DiffusionJob:
+    """Return a job of three steps for the model `tiny`: with the fields that a file of tests has of its own, and those of one test."""
+    common = {
+        "task": "txt2img",
+        "model": "tiny",
+        "prompt": "a red circle",
+        "width": WIDTH,
+        "height": HEIGHT,
+        "steps": 3,
+    }
+    usual = {"scheduler": "Euler", "seed": 7, "preview_every": 0}
+    parameters = parse_parameters({**common, **usual, **own, **changes})
+    assert isinstance(parameters, DiffusionJob)
+    return parameters
 
 
 def entry_of(folder: Path, family: str, variant: str, kind: Kind = Kind.CHECKPOINT, mark: str = "0") -> ModelEntry:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from broker_api.admission.vocabularies import chat_reader, count_windows
-from jobs.contract import DiffusionJob, parse_parameters
+from jobs.contract import DiffusionJob
 from jobs.errors import DrawingFailed
 from jobs.inputs import Inputs
 from models_registry.vocabularies.chats import CHATS
@@ -18,7 +18,7 @@ from pipelines.families.base import Family
 from pipelines.families.flux2 import prompt_embeddings
 from pipelines.latent_forms import encoded, for_decoding
 from pipelines.loading import load
-from tests.contracts.pipelines.flow_calls import HOLE, PICTURES, SOURCE, entry_of, png
+from tests.contracts.pipelines.flow_calls import HOLE, PICTURES, SOURCE, entry_of, job_of, png
 from tests.contracts.pipelines.running import Result, end
 from tests.tiny.flux2 import LENGTH, build_klein
 
@@ -34,11 +34,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
 
 
 def _job(**changes: Any) -> DiffusionJob:
-    common = {"task": "txt2img", "model": "tiny", "prompt": "a red circle", "width": 64, "height": 48, "steps": 3}
-    own = {"guidance_scale": 0.0, "scheduler": "Euler", "seed": 7, "preview_every": 0}
-    parameters = parse_parameters({**common, **own, **changes})
-    assert isinstance(parameters, DiffusionJob)
-    return parameters
+    return job_of({"guidance_scale": 0.0}, changes)
 
 
 def _draw(family: Family, **changes: Any) -> Result:

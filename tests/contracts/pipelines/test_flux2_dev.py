@@ -12,7 +12,7 @@ from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 from transformers import PreTrainedTokenizerFast
 
 from broker_api.admission.vocabularies import chat_reader, count_windows
-from jobs.contract import DiffusionJob, parse_parameters
+from jobs.contract import DiffusionJob
 from jobs.errors import DrawingFailed
 from models_registry.detection import detect
 from models_registry.reading.bounded_files import Reads
@@ -21,6 +21,7 @@ from pipelines.analysis.texts import text_vector
 from pipelines.families.base import Family
 from pipelines.families.flux2 import prompt_embeddings
 from pipelines.loading import load
+from tests.contracts.pipelines.flow_calls import job_of
 from tests.tiny.flux2 import LENGTH, build_dev
 from tests.tiny.mistral import mistral_tokenizer
 
@@ -39,11 +40,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
 
 
 def _job(**changes: Any) -> DiffusionJob:
-    common = {"task": "txt2img", "model": "tiny", "prompt": "a red circle", "width": 64, "height": 48, "steps": 3}
-    own = {"guidance_scale": 4.0, "scheduler": "Euler", "seed": 7, "preview_every": 0}
-    parameters = parse_parameters({**common, **own, **changes})
-    assert isinstance(parameters, DiffusionJob)
-    return parameters
+    return job_of({"guidance_scale": 4.0}, changes)
 
 
 def test_the_systems_line_is_the_one_that_diffusers_ships() -> None:

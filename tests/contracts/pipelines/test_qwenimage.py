@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from broker_api.admission.vocabularies import chat_reader, count_windows
-from jobs.contract import DiffusionJob, parse_parameters
+from jobs.contract import DiffusionJob
 from jobs.errors import DrawingFailed, ModelDamaged
 from jobs.inputs import Inputs
 from jobs.prompts.attention import unmarked
@@ -26,7 +26,7 @@ from pipelines.families.base import Family
 from pipelines.families.qwenimage import prompt_embeddings
 from pipelines.latent_forms import encoded, for_decoding, pictures_in
 from pipelines.loading import load
-from tests.contracts.pipelines.flow_calls import HOLE, PICTURES, SOURCE, entry_of, png
+from tests.contracts.pipelines.flow_calls import HOLE, PICTURES, SOURCE, entry_of, job_of, png
 from tests.contracts.pipelines.running import Result, end, take_step
 from tests.tiny.qwenimage import build_qwenimage
 
@@ -46,11 +46,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
 
 
 def _job(**changes: Any) -> DiffusionJob:
-    common = {"task": "txt2img", "model": "tiny", "prompt": "a red circle", "width": 64, "height": 48, "steps": 3}
-    own = {"guidance_scale": 4.0, "negative_prompt": "blue", "scheduler": "Euler", "seed": 7, "preview_every": 0}
-    parameters = parse_parameters({**common, **own, **changes})
-    assert isinstance(parameters, DiffusionJob)
-    return parameters
+    return job_of({"guidance_scale": 4.0, "negative_prompt": "blue"}, changes)
 
 
 def _draw(family: Family, **changes: Any) -> Result:

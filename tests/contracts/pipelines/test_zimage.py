@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.contract import DiffusionJob, parse_parameters
+from jobs.contract import DiffusionJob
 from jobs.errors import DrawingFailed
 from jobs.inputs import Inputs
 from models_registry.entries import Kind
@@ -17,7 +17,7 @@ from models_registry.schedulers import SCHEDULERS
 from pipelines.families.base import Family
 from pipelines.families.zimage import prompt_embeddings
 from pipelines.loading import load
-from tests.contracts.pipelines.flow_calls import HOLE, PICTURES, SOURCE, entry_of, png
+from tests.contracts.pipelines.flow_calls import HOLE, PICTURES, SOURCE, entry_of, job_of, png
 from tests.contracts.pipelines.running import Result, end
 from tests.contracts.pipelines.zimage_calls import PlainZImage
 from tests.tiny.zimage import build_base
@@ -37,11 +37,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
 
 
 def _job(**changes: Any) -> DiffusionJob:
-    common = {"task": "txt2img", "model": "tiny", "prompt": "a red circle", "width": 64, "height": 48, "steps": 5}
-    own = {"guidance_scale": 4.0, "negative_prompt": "blue", "scheduler": "Euler", "seed": 11, "preview_every": 0}
-    parameters = parse_parameters({**common, **own, **changes})
-    assert isinstance(parameters, DiffusionJob)
-    return parameters
+    return job_of({"guidance_scale": 4.0, "negative_prompt": "blue", "steps": 5, "seed": 11}, changes)
 
 
 def _draw(family: Family, **changes: Any) -> Result:
