@@ -37,7 +37,8 @@ def test_charts_show_what_ended(visitor: Visitor, http: httpx.Client) -> None:
     page = visitor.page
     page.goto("/analytics")
     summary = http.get("/v1/analytics/summary").json()
-    expect(page.get_by_text(f"from {summary['jobs']['succeeded']} jobs")).to_be_visible()
+    done = summary["jobs"]["succeeded"]
+    expect(page.get_by_text(f"from {done} {'job' if done == 1 else 'jobs'}", exact=True)).to_be_visible()
     chart = _chart(page, "Throughput")
     canvas = chart.locator("canvas")
     expect(canvas).to_have_attribute("aria-label", re.compile(re.escape(_in_words(http))))
